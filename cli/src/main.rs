@@ -1,0 +1,2 @@
+//! The `rankmill` binary.
+fn main() {}

@@ -1,0 +1,70 @@
+//! What is there already is kept, recognised or replaced, never mixed with.
+
+use rankmill_datagen::{Config, Error};
+
+use crate::lake::{Lake, small};
+
+fn other() -> Config {
+    Config {
+        seed: 7,
+        days: 1,
+        ..small()
+    }
+}
+
+#[test]
+fn an_equal_lake_is_left_alone() {
+    let lake = Lake::of(&small(), 2);
+    let before = lake.objects();
+    for replace in [false, true] {
+        let report = lake.generate(&small(), 2, replace).unwrap();
+        assert!(report.already_there);
+        assert_eq!(report.tables, lake.truth().unwrap().tables);
+    }
+    assert!(lake.objects() == before);
+}
+
+#[test]
+fn another_lake_is_refused_or_replaced_whole() {
+    let lake = Lake::of(&small(), 2);
+    lake.put("a/lake/rankings/kept.txt", "not ours");
+    let before = lake.objects();
+    let error = lake.generate(&other(), 2, false).unwrap_err();
+    assert!(matches!(error, Error::LakeExists { .. }), "{error:?}");
+    assert!(!error.retryable());
+    assert!(lake.objects() == before);
+
+    let report = lake.generate(&other(), 2, true).unwrap();
+    assert!(!report.already_there);
+    let mut objects = lake.objects();
+    assert!(objects.remove("a/lake/rankings/kept.txt").is_some());
+    assert!(objects == Lake::of(&other(), 2).objects());
+}
+
+#[test]
+fn leftovers_and_foreign_truths_are_in_the_way() {
+    for path in [
+        "a/lake/stage/web_logs/date=2020-01-01/part-00000.parquet",
+        "a/lake/dim/users/x",
+        "a/lake/truth.json",
+    ] {
+        let lake = Lake::empty();
+        lake.put(path, "{}");
+        match lake.generate(&other(), 1, false) {
+            Err(Error::LakeExists { path: found }) => assert_eq!(found, path),
+            outcome => panic!("{path}: {outcome:?}"),
+        }
+        lake.generate(&other(), 1, true).unwrap();
+        assert!(lake.objects() == Lake::of(&other(), 1).objects(), "{path}");
+    }
+}
+
+#[test]
+fn a_bad_config_is_refused() {
+    let config = Config { days: 0, ..small() };
+    let error = Lake::empty().generate(&config, 1, false).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "config: `days` is 0, but must be 1 to 36,600"
+    );
+}

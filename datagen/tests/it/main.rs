@@ -1,0 +1,10 @@
+//! Generates small lakes in memory and reads them back.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
+
+mod determinism;
+mod existing;
+mod lake;
+mod local;
+mod shape;
+mod truth;

@@ -1,0 +1,244 @@
+//! A histogram of `f64` values whose buckets grow with the value, for percentiles.
+//!
+//! The idea of DDSketch (Masson, Rim, Lee: "DDSketch: a fast and fully-mergeable quantile
+//! sketch with relative-error guarantees", 2019), with bucket limits read from the bits of the
+//! number instead of a logarithm: an octave is cut into 64 equal buckets. So it depends on no
+//! math library, never merges buckets, and gives the same counts however the rows were split.
+
+/// The part of the bits below the bucket: 52 mantissa bits less the 6 that number 64 buckets.
+const SHIFT: u32 = 46;
+/// Values wait here before they are sorted into the buckets.
+const MIN_PENDING: usize = 64;
+
+/// Exact counts in buckets of 1/64 of an octave, mergeable. A quantile's relative error is at
+/// most 1/129 (0.78 %).
+#[derive(Debug, Default, Clone)]
+pub struct LogHistogram {
+    /// (bucket, count), sorted by bucket.
+    buckets: Vec<(i32, u64)>,
+    pending: Vec<i32>,
+    /// Smallest and largest value seen, exact: quantiles are clamped to them.
+    range: Option<(f64, f64)>,
+}
+
+impl LogHistogram {
+    /// Largest relative error of a quantile.
+    pub const RELATIVE_ERROR: f64 = 1.0 / 129.0;
+
+    /// Counts one value; NaN is no value and is left out.
+    pub fn add(&mut self, value: f64) {
+        if value.is_nan() {
+            return;
+        }
+        self.widen(value, value);
+        self.pending.push(bucket_of(value));
+        if self.pending.len() >= MIN_PENDING.max(self.buckets.len()) {
+            self.settle();
+        }
+    }
+
+    /// Adds all that `other` has counted.
+    pub fn merge(&mut self, other: &Self) {
+        let Some((low, high)) = other.range else {
+            return;
+        };
+        self.widen(low, high);
+        let mut other = other.clone();
+        other.settle();
+        self.settle();
+        self.buckets = merge_sorted(&self.buckets, &other.buckets);
+    }
+
+    /// The value at rank ⌈q·n⌉ (nearest rank, at least 1) of the n values; `None` if n is 0.
+    pub fn quantile(&self, q: f64) -> Option<f64> {
+        let (low, high) = self.range?;
+        let mut settled = self.clone();
+        settled.settle();
+        let total: u64 = settled.buckets.iter().map(|(_, count)| count).sum();
+        let rank = ((q * total as f64).ceil() as u64).clamp(1, total);
+        let mut seen = 0;
+        for (bucket, count) in &settled.buckets {
+            seen += count;
+            if seen >= rank {
+                return Some(middle_of(*bucket).clamp(low, high));
+            }
+        }
+        None
+    }
+
+    /// Writes the state: range, then (bucket, count) pairs, little endian. Empty if no values.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let Some((low, high)) = self.range else {
+            return;
+        };
+        let mut settled = self.clone();
+        settled.settle();
+        out.extend_from_slice(&low.to_le_bytes());
+        out.extend_from_slice(&high.to_le_bytes());
+        for (bucket, count) in &settled.buckets {
+            out.extend_from_slice(&bucket.to_le_bytes());
+            out.extend_from_slice(&count.to_le_bytes());
+        }
+    }
+
+    /// Reads what [`encode`](Self::encode) wrote; `None` if it is not of that form.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        if bytes.is_empty() {
+            return Some(Self::default());
+        }
+        let (low, rest) = bytes.split_first_chunk::<8>()?;
+        let (high, rest) = rest.split_first_chunk::<8>()?;
+        if rest.len() % 12 != 0 {
+            return None;
+        }
+        let mut buckets = Vec::with_capacity(rest.len() / 12);
+        for pair in rest.chunks_exact(12) {
+            let (bucket, count) = pair.split_first_chunk::<4>()?;
+            buckets.push((
+                i32::from_le_bytes(*bucket),
+                u64::from_le_bytes(count.try_into().ok()?),
+            ));
+        }
+        Some(Self {
+            buckets,
+            pending: Vec::new(),
+            range: Some((f64::from_le_bytes(*low), f64::from_le_bytes(*high))),
+        })
+    }
+
+    /// Bytes held on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        self.buckets.capacity() * size_of::<(i32, u64)>()
+            + self.pending.capacity() * size_of::<i32>()
+    }
+
+    fn widen(&mut self, low: f64, high: f64) {
+        // total_cmp, so that −0 and +0 are told apart the same way in any order.
+        self.range = Some(match self.range {
+            None => (low, high),
+            Some((l, h)) => (
+                if low.total_cmp(&l).is_lt() { low } else { l },
+                if high.total_cmp(&h).is_gt() { high } else { h },
+            ),
+        });
+    }
+
+    fn settle(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
+        self.pending.sort_unstable();
+        let mut counted: Vec<(i32, u64)> = Vec::new();
+        for bucket in self.pending.drain(..) {
+            match counted.last_mut() {
+                Some((last, count)) if *last == bucket => *count += 1,
+                _ => counted.push((bucket, 1)),
+            }
+        }
+        self.buckets = merge_sorted(&self.buckets, &counted);
+    }
+}
+
+/// The bucket of a value; buckets are ordered like their values, and 0 holds zero.
+fn bucket_of(value: f64) -> i32 {
+    let magnitude = ((value.abs().to_bits()) >> SHIFT) as i32;
+    if value < 0.0 { -magnitude } else { magnitude }
+}
+
+/// The value that is least wrong for a bucket: the harmonic mean of its limits, which is off
+/// by the same ratio at both ends.
+fn middle_of(bucket: i32) -> f64 {
+    let magnitude = u64::from(bucket.unsigned_abs());
+    let lower = f64::from_bits(magnitude << SHIFT);
+    let upper = f64::from_bits((magnitude + 1) << SHIFT);
+    let middle = if lower == 0.0 || lower.is_infinite() {
+        lower
+    } else if upper.is_infinite() {
+        lower * (1.0 + LogHistogram::RELATIVE_ERROR)
+    } else {
+        // 2·l·u / (l + u), written so that nothing overflows.
+        2.0 * lower / (lower / upper + 1.0)
+    };
+    if bucket < 0 { -middle } else { middle }
+}
+
+fn merge_sorted(a: &[(i32, u64)], b: &[(i32, u64)]) -> Vec<(i32, u64)> {
+    let mut merged = Vec::with_capacity(a.len() + b.len());
+    let (mut i, mut j) = (0, 0);
+    while i < a.len() && j < b.len() {
+        match a[i].0.cmp(&b[j].0) {
+            std::cmp::Ordering::Less => (merged.push(a[i]), i += 1).1,
+            std::cmp::Ordering::Greater => (merged.push(b[j]), j += 1).1,
+            std::cmp::Ordering::Equal => {
+                merged.push((a[i].0, a[i].1 + b[j].1));
+                (i, j) = (i + 1, j + 1);
+            }
+        }
+    }
+    merged.extend_from_slice(&a[i..]);
+    merged.extend_from_slice(&b[j..]);
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn histogram(values: &[f64]) -> LogHistogram {
+        let mut histogram = LogHistogram::default();
+        values.iter().for_each(|v| histogram.add(*v));
+        histogram
+    }
+
+    fn nearest_rank(values: &[f64], q: f64) -> f64 {
+        let mut sorted = values.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let rank = (q * sorted.len() as f64).ceil() as usize;
+        sorted[rank.clamp(1, sorted.len()) - 1]
+    }
+
+    #[test]
+    fn edges() {
+        assert_eq!(histogram(&[]).quantile(0.5), None);
+        assert_eq!(histogram(&[f64::NAN]).quantile(0.5), None);
+        assert_eq!(histogram(&[7.0; 3]).quantile(0.95), Some(7.0));
+        assert_eq!(histogram(&[0.0, 0.0, 5.0]).quantile(0.5), Some(0.0));
+        assert_eq!(histogram(&[f64::MAX, 1.0]).quantile(1.0), Some(f64::MAX));
+        assert_eq!(
+            histogram(&[f64::INFINITY]).quantile(0.1),
+            Some(f64::INFINITY)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn within_the_stated_error(
+            values in prop::collection::vec(prop_oneof![-1e9f64..1e9, 0.0f64..100.0, -1e-9f64..1e-9], 1..400),
+            q in 0.0f64..=1.0,
+        ) {
+            let exact = nearest_rank(&values, q);
+            let got = histogram(&values).quantile(q).unwrap();
+            let bound = LogHistogram::RELATIVE_ERROR * exact.abs() * (1.0 + 1e-12);
+            prop_assert!((got - exact).abs() <= bound, "{got} for {exact}");
+        }
+
+        #[test]
+        fn any_split_gives_the_same_state(
+            values in prop::collection::vec(-1e6f64..1e6, 0..400),
+            cut in 0usize..400,
+        ) {
+            let (left, right) = values.split_at(cut.min(values.len()));
+            let mut merged = LogHistogram::default();
+            for part in [histogram(right), histogram(left)] {
+                let mut bytes = Vec::new();
+                part.encode(&mut bytes);
+                merged.merge(&LogHistogram::decode(&bytes).unwrap());
+            }
+            let (mut a, mut b) = (Vec::new(), Vec::new());
+            merged.encode(&mut a);
+            histogram(&values).encode(&mut b);
+            prop_assert_eq!(a, b);
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! How rankmill computes: sessions, object stores, sources, functions and operators on
+//! [DataFusion](datafusion).
+//!
+//! It knows nothing of jobs, dates to publish or clusters: `rankmill-jobs` says *what* to
+//! compute, this crate *how*. The session that [`Session::new`] builds is the same in one
+//! process and on every node of a cluster.
+
+mod error;
+pub mod functions;
+mod location;
+mod progress;
+pub mod rank;
+mod session;
+pub mod source;
+pub mod store;
+
+pub use error::{Error, Result, store_error_is_transient};
+pub use location::Location;
+pub use progress::{ScanProgress, scan_progress};
+pub use session::{Session, SessionOptions};

@@ -1,0 +1,56 @@
+//! Plans a ranking as a local and a final step.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::catalog::Session;
+use datafusion::common::Result;
+use datafusion::execution::context::QueryPlanner;
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::{LogicalPlan, UserDefinedLogicalNode};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
+
+use super::exec::{RankExec, RankMode};
+use super::node::RankNode;
+
+/// DataFusion's planner, and rankmill's operators.
+#[derive(Debug)]
+pub struct RankingQueryPlanner;
+
+#[async_trait]
+impl QueryPlanner for RankingQueryPlanner {
+    async fn create_physical_plan(
+        &self,
+        logical_plan: &LogicalPlan,
+        session_state: &dyn Session,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(RankPlanner)])
+            .create_physical_plan(logical_plan, session_state)
+            .await
+    }
+}
+
+struct RankPlanner;
+
+#[async_trait]
+impl ExtensionPlanner for RankPlanner {
+    async fn plan_extension(
+        &self,
+        _planner: &dyn PhysicalPlanner,
+        node: &dyn UserDefinedLogicalNode,
+        _logical_inputs: &[&LogicalPlan],
+        physical_inputs: &[Arc<dyn ExecutionPlan>],
+        _session_state: &dyn Session,
+        _context: &PhysicalPlanningContext,
+    ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+        let Some(node) = node.as_any().downcast_ref::<RankNode>() else {
+            return Ok(None);
+        };
+        let ranking = Arc::new(node.ranking().clone());
+        let input = Arc::clone(&physical_inputs[0]);
+        let local = RankExec::try_new(input, Arc::clone(&ranking), RankMode::Local)?;
+        let merged = RankExec::try_new(Arc::new(local), ranking, RankMode::Final)?;
+        Ok(Some(Arc::new(merged)))
+    }
+}

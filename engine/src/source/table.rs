@@ -1,0 +1,300 @@
+//! A table over a fixed list of files.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chrono::{Datelike, NaiveDate};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::{Session as CatalogSession, TableProvider};
+use datafusion::common::stats::Precision;
+use datafusion::common::{Result as DataFusionResult, ScalarValue, Statistics, project_schema};
+use datafusion::datasource::file_format::FileFormat;
+use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder};
+use datafusion::datasource::table_schema::TableSchema;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::logical_expr::{Expr, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::listing::{SourceFile, SourcePath};
+use super::{Format, schema, strip_compression};
+use crate::error::{Error, Result};
+use crate::location::Location;
+use crate::session::Session;
+
+/// The column that holds a row's calendar date.
+pub const DATE_COLUMN: &str = "date";
+
+/// Footers read at once.
+const CONCURRENT_FOOTERS: usize = 16;
+
+/// Files of one format under one schema. Where the files have dates, the column
+/// [`DATE_COLUMN`] (Date32) comes from their folders.
+#[derive(Clone)]
+pub struct SourceTable {
+    store_url: ObjectStoreUrl,
+    base: Location,
+    reader: Arc<dyn FileFormat>,
+    compression: FileCompressionType,
+    table_schema: TableSchema,
+    files: Vec<(SourceFile, Arc<Statistics>)>,
+}
+
+impl std::fmt::Debug for SourceTable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SourceTable")
+            .field("base", &self.base.to_string())
+            .field("files", &self.files.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl SourceTable {
+    /// Reads what each file says of itself (for Parquet its footer, for text its first rows)
+    /// and merges it to one schema.
+    pub async fn open(
+        session: &Session,
+        source: &SourcePath,
+        format: Format,
+        files: Vec<SourceFile>,
+    ) -> Result<Self> {
+        let base = source.base().clone();
+        if files.is_empty() {
+            return Err(Error::NoFiles {
+                path: base.to_string(),
+            });
+        }
+        let compression = match format {
+            Format::Parquet => FileCompressionType::UNCOMPRESSED,
+            _ => one_compression(&base, &files)?,
+        };
+        let reader = format.reader(compression);
+        let store = session.stores().of(&base)?;
+        let state = session.context().state();
+        let broken = |file: &SourceFile, source| Error::BrokenFile {
+            path: base.display(&file.meta.location),
+            format: format.name(),
+            source: Box::new(source),
+        };
+        let schemas: Vec<(String, SchemaRef)> = stream::iter(&files)
+            .map(|file| async {
+                let objects = std::slice::from_ref(&file.meta);
+                let inferred = reader.infer_schema(&state, &store, objects).await;
+                let schema = inferred.map_err(|e| broken(file, e))?;
+                Ok::<_, Error>((base.display(&file.meta.location), schema))
+            })
+            .buffered(CONCURRENT_FOOTERS)
+            .try_collect()
+            .await?;
+        if let Format::Csv { .. } = format {
+            same_header(&schemas)?;
+        }
+        let file_schema = schema::merge(&schemas, format)?;
+        let table_schema = table_schema(&file_schema, &files);
+        let files: Vec<(SourceFile, Arc<Statistics>)> = stream::iter(files)
+            .map(|file| {
+                let (reader, state, store) = (&reader, &state, &store);
+                // The schema of the file's own columns: partition values come behind them.
+                let columns = Arc::clone(table_schema.file_schema());
+                async move {
+                    let stats = reader.infer_stats(state, store, columns, &file.meta).await;
+                    stats.map(|stats| (file, Arc::new(stats)))
+                }
+            })
+            .buffered(CONCURRENT_FOOTERS)
+            .try_collect()
+            .await?;
+        Ok(Self {
+            store_url: base.object_store_url()?,
+            base,
+            reader,
+            compression,
+            table_schema,
+            files,
+        })
+    }
+
+    /// The same table with only the files for which `keep` says so, given (smallest, largest)
+    /// value of a column, each null where the file doesn't say.
+    pub fn retain_by_range(
+        mut self,
+        column: &str,
+        keep: impl Fn(&ScalarValue, &ScalarValue) -> bool,
+    ) -> Self {
+        let Ok(index) = self.table_schema.file_schema().index_of(column) else {
+            return self;
+        };
+        self.files.retain(|(_, stats)| {
+            let column = &stats.column_statistics[index];
+            match (&column.min_value, &column.max_value) {
+                (Precision::Exact(min), Precision::Exact(max)) => keep(min, max),
+                _ => keep(&ScalarValue::Null, &ScalarValue::Null),
+            }
+        });
+        self
+    }
+
+    /// The same columns without any row.
+    pub fn without_files(mut self) -> Self {
+        self.files.clear();
+        self
+    }
+
+    /// The files, in order of their paths.
+    pub fn files(&self) -> impl ExactSizeIterator<Item = &SourceFile> {
+        self.files.iter().map(|(file, _)| file)
+    }
+
+    /// Rows of all files; `None` where a format doesn't say without reading (CSV, JSON).
+    pub fn rows(&self) -> Option<u64> {
+        self.files
+            .iter()
+            .map(|(_, stats)| match stats.num_rows {
+                Precision::Exact(rows) => Some(rows as u64),
+                _ => None,
+            })
+            .sum()
+    }
+
+    /// Bytes of all files as stored.
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(|(file, _)| file.meta.size).sum()
+    }
+
+    fn statistics_of_all(&self) -> Statistics {
+        let mut all = Statistics::new_unknown(self.table_schema.table_schema());
+        if let Some(rows) = self.rows() {
+            all.num_rows = Precision::Exact(rows as usize);
+        }
+        all.total_byte_size = Precision::Inexact(self.bytes() as usize);
+        all
+    }
+
+    fn partitioned_file(&self, file: &SourceFile) -> PartitionedFile {
+        let partitioned = PartitionedFile::new_from_meta(file.meta.clone());
+        if self.table_schema.table_partition_cols().is_empty() {
+            return partitioned;
+        }
+        let days = file.date.map(days_since_epoch);
+        partitioned.with_partition_values(vec![ScalarValue::Date32(days)])
+    }
+}
+
+#[async_trait]
+impl TableProvider for SourceTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(self.table_schema.table_schema())
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn CatalogSession,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        limit: Option<usize>,
+    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        if self.files.is_empty() {
+            let schema = project_schema(&self.schema(), projection)?;
+            return Ok(Arc::new(EmptyExec::new(schema)));
+        }
+        let groups = pack(&self.files, state.config().target_partitions())
+            .into_iter()
+            .map(|group| {
+                let files = group.iter().map(|file| self.partitioned_file(file));
+                FileGroup::new(files.collect())
+            })
+            .collect();
+        let source = self.reader.file_source(self.table_schema.clone());
+        let config = FileScanConfigBuilder::new(self.store_url.clone(), source)
+            .with_file_groups(groups)
+            .with_statistics(self.statistics_of_all())
+            .with_projection_indices(projection.cloned())?
+            .with_limit(limit)
+            .with_file_compression_type(self.compression)
+            .build();
+        self.reader.create_physical_plan(state, config).await
+    }
+
+    fn statistics(&self) -> Option<Statistics> {
+        Some(self.statistics_of_all())
+    }
+}
+
+/// Packs files into at most `groups` groups of about the same bytes: longest first, each to the
+/// group that has least.
+fn pack(files: &[(SourceFile, Arc<Statistics>)], groups: usize) -> Vec<Vec<&SourceFile>> {
+    let mut by_size: Vec<&SourceFile> = files.iter().map(|(file, _)| file).collect();
+    by_size.sort_by_key(|file| std::cmp::Reverse(file.meta.size));
+    let mut packed = vec![(0, Vec::new()); groups.clamp(1, by_size.len())];
+    for file in by_size {
+        if let Some((bytes, group)) = packed.iter_mut().min_by_key(|(bytes, _)| *bytes) {
+            *bytes += file.meta.size;
+            group.push(file);
+        }
+    }
+    packed.into_iter().map(|(_, group)| group).collect()
+}
+
+/// Days since 1970-01-01, as Arrow's Date32.
+fn days_since_epoch(date: NaiveDate) -> i32 {
+    date.num_days_from_ce() - NaiveDate::default().num_days_from_ce()
+}
+
+fn table_schema(file_schema: &SchemaRef, files: &[SourceFile]) -> TableSchema {
+    if files.iter().all(|file| file.date.is_none()) {
+        return TableSchema::from(Arc::clone(file_schema));
+    }
+    // A file may hold the partition column as well: the folder decides, as in Hive.
+    let fields: Vec<Arc<Field>> = file_schema
+        .fields()
+        .iter()
+        .filter(|field| field.name() != DATE_COLUMN)
+        .cloned()
+        .collect();
+    let date = Arc::new(Field::new(DATE_COLUMN, DataType::Date32, false));
+    TableSchema::builder(Arc::new(Schema::new(fields)))
+        .with_table_partition_cols(vec![date])
+        .build()
+}
+
+fn one_compression(base: &Location, files: &[SourceFile]) -> Result<FileCompressionType> {
+    let of = |file: &SourceFile| strip_compression(file.meta.location.filename().unwrap_or("")).1;
+    let first = of(&files[0]);
+    match files.iter().find(|file| of(file) != first) {
+        None => Ok(first),
+        Some(other) => Err(Error::Location {
+            path: base.to_string(),
+            reason: format!(
+                "its files are compressed in different ways: '{}' and '{}'; \
+                 give each kind a folder of its own",
+                base.display(&files[0].meta.location),
+                base.display(&other.meta.location)
+            ),
+        }),
+    }
+}
+
+/// CSV columns are read by position: files whose headers differ can't be one table.
+fn same_header(schemas: &[(String, SchemaRef)]) -> Result<()> {
+    let names = |schema: &SchemaRef| -> Vec<String> {
+        schema.fields().iter().map(|f| f.name().clone()).collect()
+    };
+    let (first_file, first) = &schemas[0];
+    match schemas.iter().find(|(_, s)| names(s) != names(first)) {
+        None => Ok(()),
+        Some((file, schema)) => Err(Error::SchemaConflict {
+            column: "(header)".into(),
+            first: first_file.clone(),
+            first_type: names(first).join(","),
+            second: file.clone(),
+            second_type: names(schema).join(","),
+        }),
+    }
+}

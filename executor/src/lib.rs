@@ -1,0 +1,1 @@
+//! The process that computes a task. Arrives with the cluster.

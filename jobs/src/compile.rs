@@ -1,0 +1,80 @@
+//! From a spec and its files to a logical plan.
+
+mod frame;
+mod lookup;
+mod measures;
+mod query;
+mod ranking;
+
+pub(crate) use query::compile_query;
+pub(crate) use ranking::{NULL_ITEMS, ROWS, RUN_DATE, compile_ranking};
+
+use datafusion::common::DFSchema;
+use datafusion::logical_expr::Expr;
+use datafusion::prelude::{DataFrame, SessionContext};
+
+use crate::error::{Error, Result, reason_of};
+use crate::spec::did_you_mean;
+
+/// What the steps of a compilation share.
+pub(crate) struct Compiler<'a> {
+    pub(crate) job: &'a str,
+    pub(crate) context: &'a SessionContext,
+}
+
+impl Compiler<'_> {
+    /// Parses SQL of the spec over a schema.
+    fn expr(&self, field: &str, sql: &str, schema: &DFSchema) -> Result<Expr> {
+        self.context
+            .parse_sql_expr(sql, schema)
+            .map_err(|e| self.sql_error(field, sql, &e))
+    }
+
+    fn sql_error(
+        &self,
+        field: &str,
+        sql: &str,
+        error: &datafusion::error::DataFusionError,
+    ) -> Error {
+        Error::Sql {
+            job: self.job.to_owned(),
+            field: field.to_owned(),
+            sql: sql.trim().to_owned(),
+            reason: reason_of(error),
+        }
+    }
+
+    fn field_error(&self, field: &str, reason: impl Into<String>) -> Error {
+        Error::Field {
+            job: self.job.to_owned(),
+            field: field.to_owned(),
+            reason: reason.into(),
+        }
+    }
+
+    /// An error of the planner that isn't about one field.
+    fn plan_error(&self, error: datafusion::error::DataFusionError) -> Error {
+        Error::Engine {
+            job: self.job.to_owned(),
+            source: error.into(),
+        }
+    }
+
+    /// A column of a frame by its exact name, with the frame's qualifier.
+    pub(crate) fn column(&self, field: &str, name: &str, frame: &DataFrame) -> Result<Expr> {
+        match frame.schema().qualified_field_with_unqualified_name(name) {
+            Ok((qualifier, column)) => Ok(Expr::from((qualifier, column))),
+            Err(_) => {
+                let names = || frame.schema().fields().iter().map(|f| f.name().as_str());
+                Err(self.field_error(
+                    field,
+                    format!(
+                        "there is no column '{name}'{}; columns: {}",
+                        did_you_mean(name, names()),
+                        names().collect::<Vec<_>>().join(", ")
+                    ),
+                ))
+            }
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Lookups: attributes of a dimension for each row of a log.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use datafusion::arrow::array::AsArray;
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, DFSchema};
+use datafusion::functions::core::expr_fn::coalesce;
+use datafusion::logical_expr::{Expr, JoinType, cast as cast_expr, col, lit};
+use datafusion::prelude::DataFrame;
+use rankmill_engine::source::{DATE_COLUMN, SourceTable};
+
+use super::Compiler;
+use super::measures::count_rows;
+use crate::error::{Error, Result};
+use crate::inputs::Input;
+use crate::spec::Lookup;
+
+/// What an attribute is called that has no match or no value.
+pub(crate) const UNKNOWN: &str = "unknown";
+
+/// Duplicate keys to show in an error.
+const EXAMPLES: usize = 3;
+
+/// A log joined with a dimension.
+pub(super) struct Joined {
+    pub(super) frame: DataFrame,
+    /// Name and expression of each attribute, over the frame.
+    pub(super) attributes: Vec<(String, Expr)>,
+    /// True for rows whose key the dimension doesn't have.
+    pub(super) unmatched: Expr,
+}
+
+impl Compiler<'_> {
+    /// Joins the dimension number `index` to a log that has a column `date`.
+    pub(super) async fn join_lookup(
+        &self,
+        log: DataFrame,
+        index: usize,
+        lookup: &Lookup,
+        input: &Input,
+        table: SourceTable,
+    ) -> Result<Joined> {
+        let field = &input.field;
+        let plan_error = |e| self.plan_error(e);
+        let dimension = self
+            .context
+            .read_table(Arc::new(table))
+            .map_err(plan_error)?;
+        let on = format!("{field}.on");
+        let fact_key = self.column(&on, lookup.on.fact(), &log)?;
+        let key = self.column(&on, lookup.on.dimension(), &dimension)?;
+        self.check_key_types(&on, &log, &dimension, lookup)?;
+        self.check_unique(field, input, &dimension, &key, lookup.on.dimension())
+            .await?;
+
+        let schema = with_date(dimension.schema()).map_err(plan_error)?;
+        let key_name = format!("__k{index}");
+        let mut carried = vec![key.clone().alias(&key_name)];
+        let mut carried_columns = BTreeSet::new();
+        let mut attributes = Vec::new();
+        for (i, (name, sql)) in lookup.attributes.iter().enumerate() {
+            let at = format!("{field}.attributes.{name}");
+            let parsed = self.expr(&at, sql, &schema)?;
+            let needs_date = parsed.column_refs().iter().any(|c| c.name == DATE_COLUMN);
+            let value = if needs_date {
+                // Depends on the row's date: the columns come along, the value after the join.
+                let renamed = parsed.transform(|expr| {
+                    Ok(match expr {
+                        Expr::Column(c) if c.name == DATE_COLUMN => {
+                            Transformed::yes(Expr::Column(Column::new_unqualified(DATE_COLUMN)))
+                        }
+                        Expr::Column(c) => {
+                            let carried = format!("__d{index}_{}", c.name);
+                            carried_columns.insert(c.name);
+                            Transformed::yes(Expr::Column(Column::new_unqualified(carried)))
+                        }
+                        other => Transformed::no(other),
+                    })
+                });
+                renamed.map_err(plan_error)?.data
+            } else {
+                let computed = format!("__a{index}_{i}");
+                carried.push(parsed.alias(&computed));
+                Expr::Column(Column::new_unqualified(computed))
+            };
+            let text = cast_expr(value, DataType::Utf8View);
+            attributes.push((name.clone(), coalesce(vec![text, unknown()])));
+        }
+        for name in carried_columns {
+            let column = self.column(field, &name, &dimension)?;
+            carried.push(column.alias(format!("__d{index}_{name}")));
+        }
+        let dimension = dimension
+            .filter(key.is_not_null())
+            .and_then(|d| d.select(carried))
+            .map_err(plan_error)?;
+        let matches = Expr::Column(Column::new_unqualified(&key_name));
+        let condition = fact_key.clone().eq(matches.clone());
+        let frame = log
+            .join_on(dimension, JoinType::Left, [condition])
+            .map_err(plan_error)?;
+        Ok(Joined {
+            frame,
+            attributes,
+            unmatched: fact_key.is_not_null().and(matches.is_null()),
+        })
+    }
+
+    fn check_key_types(
+        &self,
+        field: &str,
+        log: &DataFrame,
+        dimension: &DataFrame,
+        lookup: &Lookup,
+    ) -> Result<()> {
+        let type_of = |frame: &DataFrame, name: &str| {
+            let field = frame.schema().field_with_unqualified_name(name);
+            field
+                .map(|f| f.data_type().clone())
+                .map_err(|e| self.plan_error(e))
+        };
+        let fact = type_of(log, lookup.on.fact())?;
+        let dim = type_of(dimension, lookup.on.dimension())?;
+        let is_text = |t: &DataType| match t {
+            DataType::Dictionary(_, values) => values.is_string(),
+            t => t.is_string(),
+        };
+        let fits =
+            fact == dim || fact.is_integer() && dim.is_integer() || is_text(&fact) && is_text(&dim);
+        if fits {
+            return Ok(());
+        }
+        Err(self.field_error(
+            field,
+            format!(
+                "the keys don't fit: '{}' is {fact} in the log, '{}' is {dim} in the dimension",
+                lookup.on.fact(),
+                lookup.on.dimension()
+            ),
+        ))
+    }
+
+    /// Fails if a key occurs twice: rows of the log would count twice.
+    pub(crate) async fn check_unique(
+        &self,
+        field: &str,
+        input: &Input,
+        dimension: &DataFrame,
+        key: &Expr,
+        key_name: &str,
+    ) -> Result<()> {
+        let plan_error = |e| self.plan_error(e);
+        let duplicates = dimension
+            .clone()
+            .filter(key.clone().is_not_null())
+            .and_then(|d| d.aggregate(vec![key.clone()], vec![count_rows().alias("__n")]))
+            .and_then(|d| d.filter(col("__n").gt(lit(1i64))))
+            .and_then(|d| d.limit(0, Some(EXAMPLES)))
+            .map_err(plan_error)?
+            .collect()
+            .await
+            .map_err(plan_error)?;
+        let mut examples = Vec::new();
+        for batch in &duplicates {
+            let texts = cast(batch.column(0), &DataType::Utf8).map_err(|e| plan_error(e.into()))?;
+            examples.extend(texts.as_string::<i32>().iter().flatten().map(str::to_owned));
+        }
+        if examples.is_empty() {
+            return Ok(());
+        }
+        examples.sort();
+        Err(Error::DuplicateKey {
+            job: self.job.to_owned(),
+            field: field.to_owned(),
+            path: input.source.base().to_string(),
+            column: key_name.to_owned(),
+            examples: examples.join(", "),
+        })
+    }
+}
+
+/// The literal for what has no value.
+pub(super) fn unknown() -> Expr {
+    let text = datafusion::common::ScalarValue::Utf8View(Some(UNKNOWN.to_owned()));
+    Expr::Literal(text, None)
+}
+
+/// A dimension's columns without their qualifier, and the log's `date`.
+fn with_date(dimension: &DFSchema) -> datafusion::error::Result<DFSchema> {
+    let mut fields: Vec<Field> = dimension
+        .fields()
+        .iter()
+        .filter(|field| field.name() != DATE_COLUMN)
+        .map(|field| field.as_ref().clone())
+        .collect();
+    fields.push(Field::new(DATE_COLUMN, DataType::Date32, false));
+    DFSchema::try_from(Schema::new(fields))
+}

@@ -1,0 +1,96 @@
+//! A SQL spec as a plan.
+
+use std::sync::Arc;
+
+use chrono::NaiveDate;
+use datafusion::common::TableReference;
+use datafusion::execution::context::SQLOptions;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Sort, SortExpr};
+use rankmill_engine::Session;
+
+use super::Compiler;
+use crate::error::Result;
+use crate::inputs::Inputs;
+use crate::spec::Spec;
+
+/// Plans the query of a spec for one date. The tables are registered in `session`, which should
+/// be this run's own. Only queries pass: no DDL, no DML, no statements.
+pub(crate) async fn compile_query(
+    session: &Session,
+    spec: &Spec,
+    sql: &str,
+    inputs: &Inputs,
+    date: NaiveDate,
+) -> Result<LogicalPlan> {
+    let compiler = Compiler {
+        job: &spec.name,
+        context: session.context(),
+    };
+    for input in &inputs.logs {
+        let table = input.open(session, &spec.name, &[date]).await?;
+        let days: Vec<NaiveDate> = input.days_of(date).collect();
+        let frame = compiler.log_frame(input, table, &days)?;
+        session
+            .context()
+            .register_table(TableReference::bare(input.name.clone()), frame.into_view())
+            .map_err(|e| compiler.plan_error(e))?;
+    }
+    let state = session.context().state();
+    let plan = state
+        .create_logical_plan(sql)
+        .await
+        .map_err(|e| compiler.sql_error("sql", sql, &e))?;
+    SQLOptions::new()
+        .with_allow_ddl(false)
+        .with_allow_dml(false)
+        .with_allow_statements(false)
+        .verify_plan(&plan)
+        .map_err(|e| compiler.sql_error("sql", sql, &e))?;
+    with_total_order(plan).map_err(|e| compiler.sql_error("sql", sql, &e))
+}
+
+/// Extends the query's own order by all of its columns, so that ties, and with them the rows
+/// that a LIMIT keeps, never depend on how the work was split.
+fn with_total_order(plan: LogicalPlan) -> datafusion::error::Result<LogicalPlan> {
+    match plan {
+        // ORDER BY a column that is not selected: the order lies below the projection.
+        LogicalPlan::Projection(mut projection) if is_ordered(&projection.input) => {
+            let input = Arc::unwrap_or_clone(projection.input);
+            projection.input = Arc::new(with_total_order(input)?);
+            Ok(LogicalPlan::Projection(projection))
+        }
+        LogicalPlan::Limit(mut limit) => {
+            limit.input = Arc::new(with_total_order(Arc::unwrap_or_clone(limit.input))?);
+            Ok(LogicalPlan::Limit(limit))
+        }
+        LogicalPlan::Sort(mut sort) => {
+            sort.expr.extend(ascending(&sort.input));
+            Ok(LogicalPlan::Sort(Sort {
+                expr: sort.expr,
+                input: sort.input,
+                fetch: sort.fetch,
+            }))
+        }
+        other => {
+            let order = ascending(&other);
+            LogicalPlanBuilder::from(other).sort(order)?.build()
+        }
+    }
+}
+
+fn is_ordered(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Sort(_) => true,
+        LogicalPlan::Limit(limit) => is_ordered(&limit.input),
+        LogicalPlan::Projection(projection) => is_ordered(&projection.input),
+        _ => false,
+    }
+}
+
+fn ascending(plan: &LogicalPlan) -> Vec<SortExpr> {
+    plan.schema()
+        .columns()
+        .into_iter()
+        .map(|column| Expr::Column(column).sort(true, false))
+        .collect()
+}

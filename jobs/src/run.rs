@@ -1,0 +1,356 @@
+//! One run of a job: which dates need work, computing them, publishing each.
+
+mod compute;
+mod publish;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use chrono::NaiveDate;
+use datafusion::arrow::array::RecordBatch;
+use futures::{StreamExt, TryStreamExt, stream};
+use rankmill_engine::{Location, ScanProgress, Session};
+
+pub use compute::explain;
+
+use self::compute::compute;
+use self::publish::{fingerprint, publish};
+use crate::error::{Error, Result};
+use crate::inputs::Inputs;
+use crate::publication::{Commit, Publication, RunId, Target, probe, read_current, read_file};
+use crate::result::read_parquet;
+use crate::spec::{Params, Spec};
+
+/// Computations begun anew because the input changed under them.
+const MAX_ATTEMPTS: usize = 3;
+/// Commit points read at once.
+const CONCURRENT_READS: usize = 16;
+/// The rows of a published result.
+const PARQUET_NAME: &str = "part-0.parquet";
+/// The same rows for the serving layer.
+const JSON_NAME: &str = "ranking.json";
+
+/// What to run.
+#[derive(Debug, Clone)]
+pub struct RunRequest {
+    /// The dates to bring up to date.
+    pub dates: Vec<NaiveDate>,
+    /// Publish again what is current already.
+    pub force: bool,
+    /// Publish an empty result where a date has no input, instead of calling it a gap.
+    pub allow_empty: bool,
+}
+
+/// Hears how a run goes; called from the run's own task, so it must be quick.
+pub trait Observer: Send + Sync {
+    /// Reading begins: files, rows where the files say (Parquet does), bytes as stored.
+    fn reading(&self, files: usize, rows: Option<u64>, bytes: u64);
+    /// A few times a second while reading.
+    fn progress(&self, scanned: ScanProgress);
+    /// A computation begins anew.
+    fn retrying(&self, reason: &Error);
+    /// A date is done.
+    fn date_done(&self, report: &DateReport);
+}
+
+/// How a run went.
+#[derive(Debug, Clone)]
+pub struct RunReport {
+    /// For each date, in order.
+    pub dates: Vec<DateReport>,
+    /// What the scans of the logs and dimensions read.
+    pub scanned: ScanProgress,
+    /// Rows that `where` let through; not known for SQL.
+    pub rows: u64,
+    /// Rows left out because their item is null.
+    pub null_items: u64,
+    /// For each lookup.
+    pub unmatched: Vec<Unmatched>,
+    /// From listing the input to the last commit.
+    pub elapsed: Duration,
+}
+
+/// Rows whose key a dimension doesn't have; they rank under `unknown`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unmatched {
+    /// The dimension.
+    pub path: String,
+    /// The log's key.
+    pub key: String,
+    /// Rows.
+    pub rows: u64,
+}
+
+/// How a date ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DateReport {
+    /// The date.
+    pub date: NaiveDate,
+    /// What became of it.
+    pub outcome: DateOutcome,
+}
+
+/// What became of a date.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DateOutcome {
+    /// This run published it.
+    Published {
+        /// Its number among the date's publications.
+        generation: u64,
+        /// Rows of the result.
+        rows: u64,
+    },
+    /// The same was current already.
+    AlreadyCurrent {
+        /// The generation that is.
+        generation: u64,
+    },
+    /// A later run published first; this one's result is dropped.
+    Fenced {
+        /// The generation that stands.
+        generation: u64,
+        /// The run that published it.
+        run_id: RunId,
+    },
+    /// There is no input.
+    Gap {
+        /// Where it was looked for.
+        path: String,
+    },
+}
+
+/// Where a spec publishes.
+pub fn target_of(session: &Session, spec: &Spec, params: &Params) -> Result<Target> {
+    // The output's path never depends on the date.
+    let filled = spec.fill(params, NaiveDate::default());
+    let failed = Inputs::engine_error(&spec.name);
+    let place = Location::parse(&filled.output.path).map_err(&failed)?;
+    let store = session.stores().of(&place).map_err(&failed)?;
+    Ok(Target::new(store, place.path().clone()))
+}
+
+/// Brings the dates of a job up to date. A ranking reads the files of all dates in one pass and
+/// publishes each date on its own, in order; a date that is current already costs a listing.
+/// An error leaves the dates published so far; running again does the rest.
+pub async fn run(
+    session: &Session,
+    spec: &Spec,
+    params: &Params,
+    request: &RunRequest,
+    observer: &dyn Observer,
+) -> Result<RunReport> {
+    let begun = Instant::now();
+    let target = target_of(session, spec, params)?;
+    probe(&target).await.map_err(publication_error(spec))?;
+    let mut dates = request.dates.clone();
+    dates.sort_unstable();
+    dates.dedup();
+    let one_pass = spec.ranking.is_some() && !spec.mentions_date();
+    let passes: Vec<&[NaiveDate]> = match one_pass {
+        true => vec![dates.as_slice()],
+        false => dates.chunks(1).collect(),
+    };
+    let mut report = RunReport {
+        dates: Vec::new(),
+        scanned: ScanProgress::default(),
+        rows: 0,
+        null_items: 0,
+        unmatched: Vec::new(),
+        elapsed: Duration::ZERO,
+    };
+    for dates in passes.into_iter().filter(|dates| !dates.is_empty()) {
+        let pass = Pass {
+            session,
+            spec: spec.fill(params, dates[0]),
+            spec_hash: spec.hash(params),
+            target: &target,
+            request,
+            observer,
+        };
+        let mut attempt = 1;
+        loop {
+            match pass.run(dates, &mut report).await {
+                Err(reason @ Error::InputChanged { .. }) if attempt < MAX_ATTEMPTS => {
+                    attempt += 1;
+                    observer.retrying(&reason);
+                    // The input is checked before anything is published: all dates begin anew.
+                    report.dates.retain(|done| !dates.contains(&done.date));
+                }
+                other => break other?,
+            }
+        }
+    }
+    report.elapsed = begun.elapsed();
+    Ok(report)
+}
+
+/// One pass over the files for some dates.
+struct Pass<'a> {
+    session: &'a Session,
+    /// Filled in for these dates.
+    spec: Spec,
+    spec_hash: String,
+    target: &'a Target,
+    request: &'a RunRequest,
+    observer: &'a dyn Observer,
+}
+
+impl Pass<'_> {
+    async fn run(&self, dates: &[NaiveDate], report: &mut RunReport) -> Result<()> {
+        // Before the input is listed: a run that begins later reads a later listing, and has a
+        // higher epoch.
+        let begun: Vec<Publication> = stream::iter(dates)
+            .map(|date| Publication::begin(self.target, *date, RunId::new()))
+            .buffered(CONCURRENT_READS)
+            .try_collect()
+            .await
+            .map_err(publication_error(&self.spec))?;
+        let mut publications: BTreeMap<NaiveDate, Publication> =
+            dates.iter().copied().zip(begun).collect();
+        let inputs = Inputs::list(self.session, &self.spec, dates).await?;
+        let todo = self
+            .dates_to_compute(dates, &inputs, &publications, report)
+            .await?;
+        if todo.is_empty() {
+            return Ok(());
+        }
+        let computed = compute(self.session, &self.spec, &inputs, &todo, self.observer).await;
+        // Whatever came out, it counts only if the files are still those that were listed.
+        inputs
+            .check_unchanged(self.session, &self.spec, &todo)
+            .await?;
+        let computed = computed?;
+        report.scanned.files_done += computed.scanned.files_done;
+        report.scanned.rows += computed.scanned.rows;
+        report.scanned.bytes += computed.scanned.bytes;
+        for date in todo {
+            let Some(publication) = publications.remove(&date) else {
+                continue;
+            };
+            let totals = computed.totals.get(&date);
+            let no_rows = totals.is_none_or(|totals| totals.rows == 0);
+            let by_column = inputs.logs.iter().any(|log| log.date_column().is_some());
+            let is_gap = self.spec.ranking.is_some() && by_column && no_rows;
+            if is_gap && !self.request.allow_empty {
+                let path = inputs.logs[0].source.base().to_string();
+                self.done(report, date, DateOutcome::Gap { path });
+                continue;
+            }
+            if let Some(totals) = totals {
+                report.rows += totals.rows;
+                report.null_items += totals.null_items;
+                self.add_unmatched(report, &inputs, &totals.unmatched);
+            }
+            let rows = computed.rows_of(&self.spec, date)?;
+            let outcome = publish(self, publication, &inputs, date, rows).await?;
+            self.done(report, date, outcome);
+        }
+        Ok(())
+    }
+
+    /// The dates whose result would differ from what is published.
+    async fn dates_to_compute(
+        &self,
+        dates: &[NaiveDate],
+        inputs: &Inputs,
+        publications: &BTreeMap<NaiveDate, Publication>,
+        report: &mut RunReport,
+    ) -> Result<Vec<NaiveDate>> {
+        let mut todo: Vec<NaiveDate> = Vec::new();
+        for date in dates {
+            if !self.request.allow_empty
+                && let Some(Error::Gap { path, .. }) = inputs.gap(*date)
+            {
+                self.done(report, *date, DateOutcome::Gap { path });
+                continue;
+            }
+            // A new ranking of the day before changes the rank changes of this one.
+            let follows = self.compares_ranks() && todo.last() == date.pred_opt().as_ref();
+            let current = match publications.get(date) {
+                Some(publication) if !follows && !self.request.force => {
+                    let now = fingerprint(self, inputs, *date).await?;
+                    publication
+                        .is_current(&now)
+                        .then(|| publication.current().map(|commit| commit.id.generation))
+                        .flatten()
+                }
+                _ => None,
+            };
+            match current {
+                Some(generation) => {
+                    self.done(report, *date, DateOutcome::AlreadyCurrent { generation });
+                }
+                None => todo.push(*date),
+            }
+        }
+        Ok(todo)
+    }
+
+    fn compares_ranks(&self) -> bool {
+        self.spec.ranking.as_ref().is_some_and(|r| r.rank_change)
+    }
+
+    fn done(&self, report: &mut RunReport, date: NaiveDate, outcome: DateOutcome) {
+        let done = DateReport { date, outcome };
+        self.observer.date_done(&done);
+        report.dates.push(done);
+        report.dates.sort_by_key(|d| d.date);
+    }
+
+    fn add_unmatched(&self, report: &mut RunReport, inputs: &Inputs, rows: &[u64]) {
+        let lookups = self.spec.lookups.iter().zip(&inputs.lookups);
+        for ((lookup, input), rows) in lookups.zip(rows) {
+            let path = input.source.base().to_string();
+            let key = lookup.on.fact().to_owned();
+            let known = report
+                .unmatched
+                .iter_mut()
+                .find(|u| u.path == path && u.key == key);
+            match known {
+                Some(unmatched) => unmatched.rows += rows,
+                None => report.unmatched.push(Unmatched {
+                    path,
+                    key,
+                    rows: *rows,
+                }),
+            }
+        }
+    }
+}
+
+/// The published result of a date: its commit and its rows, checked against the commit's digest.
+pub async fn read_ranking(
+    target: &Target,
+    job: &str,
+    date: NaiveDate,
+) -> Result<Option<(Commit, RecordBatch)>> {
+    let failed = |source| Error::Publication {
+        job: job.to_owned(),
+        source,
+    };
+    let Some(commit) = read_current(target, date).await.map_err(failed)? else {
+        return Ok(None);
+    };
+    let Some(file) = commit.files.iter().find(|file| file.name() == PARQUET_NAME) else {
+        return Err(Error::Verification {
+            job: job.to_owned(),
+            date,
+            reason: format!("the published result has no '{PARQUET_NAME}'"),
+        });
+    };
+    let bytes = read_file(target, &commit, file).await.map_err(failed)?;
+    let rows = read_parquet(bytes).map_err(|source| Error::Encode {
+        job: job.to_owned(),
+        format: "parquet",
+        source: Box::new(source),
+    })?;
+    Ok(Some((commit, rows)))
+}
+
+fn publication_error(spec: &Spec) -> impl Fn(crate::publication::Error) -> Error + use<> {
+    let job = spec.name.clone();
+    move |source| Error::Publication {
+        job: job.clone(),
+        source,
+    }
+}

@@ -1,0 +1,225 @@
+//! Computes the results of some dates, embedded in this process.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::NaiveDate;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::compute::concat_batches;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::{ExecutionPlan, collect, displayable};
+use rankmill_engine::source::find_broken_file;
+use rankmill_engine::{ScanProgress, Session, scan_progress};
+
+use super::Observer;
+use crate::compile::{compile_query, compile_ranking};
+use crate::error::{Error, Result};
+use crate::inputs::Inputs;
+use crate::result::{Totals, attach_labels, published_rows, query_rows, take_totals};
+use crate::spec::{Params, RankingSpec, Spec};
+
+/// How often an observer hears of progress.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+
+/// The results of some dates, not yet split.
+pub(super) struct Computed {
+    rows: RecordBatch,
+    /// Of a ranking; a date without any row is missing.
+    pub(super) totals: BTreeMap<NaiveDate, Totals>,
+    pub(super) scanned: ScanProgress,
+}
+
+impl Computed {
+    /// The result of a date, as it is published (without rank changes).
+    pub(super) fn rows_of(&self, spec: &Spec, date: NaiveDate) -> Result<RecordBatch> {
+        match &spec.ranking {
+            None => Ok(self.rows.clone()),
+            Some(ranking) => published_rows(spec, ranking, &self.rows, date)
+                .map_err(|e| Inputs::engine_error(&spec.name)(e.into())),
+        }
+    }
+}
+
+/// Computes a ranking for all dates in one pass, or a query for its one date.
+pub(super) async fn compute(
+    session: &Session,
+    spec: &Spec,
+    inputs: &Inputs,
+    dates: &[NaiveDate],
+    observer: &dyn Observer,
+) -> Result<Computed> {
+    let result = match (&spec.ranking, &spec.sql) {
+        (Some(ranking), _) => {
+            compute_ranking(session, spec, ranking, inputs, dates, observer).await
+        }
+        (None, Some(sql)) => compute_query(session, spec, sql, inputs, dates[0], observer).await,
+        (None, None) => Err(Error::Field {
+            job: spec.name.clone(),
+            field: "ranking".to_owned(),
+            reason: "a job needs 'ranking' or 'sql'".to_owned(),
+        }),
+    };
+    match result {
+        Err(error) => Err(name_broken_file(session, spec, inputs, error).await),
+        result => result,
+    }
+}
+
+async fn compute_ranking(
+    session: &Session,
+    spec: &Spec,
+    ranking: &RankingSpec,
+    inputs: &Inputs,
+    dates: &[NaiveDate],
+    observer: &dyn Observer,
+) -> Result<Computed> {
+    let failed = |e: DataFusionError| Inputs::engine_error(&spec.name)(e.into());
+    let compiled = compile_ranking(session, spec, ranking, inputs, dates).await?;
+    let announced = announce(session, spec, inputs, dates, observer);
+    announced.await?;
+    let executed = execute(session, &compiled.plan, observer).await;
+    let (schema, batches, scanned) = executed.map_err(failed)?;
+    let rows = concat_batches(&schema, &batches).map_err(|e| failed(e.into()))?;
+    let (rows, totals) = take_totals(&rows, &compiled.unmatched).map_err(failed)?;
+    let rows = attach_labels(session, spec, &ranking.item, inputs, dates, rows).await?;
+    Ok(Computed {
+        rows,
+        totals,
+        scanned,
+    })
+}
+
+async fn compute_query(
+    session: &Session,
+    spec: &Spec,
+    sql: &str,
+    inputs: &Inputs,
+    date: NaiveDate,
+    observer: &dyn Observer,
+) -> Result<Computed> {
+    let failed = |e: DataFusionError| Inputs::engine_error(&spec.name)(e.into());
+    // Its own tables: what another run registered is not there.
+    let session = session
+        .without_tables()
+        .map_err(Inputs::engine_error(&spec.name))?;
+    let plan = compile_query(&session, spec, sql, inputs, date).await?;
+    announce(&session, spec, inputs, &[date], observer).await?;
+    let (schema, batches, scanned) = execute(&session, &plan, observer).await.map_err(failed)?;
+    Ok(Computed {
+        rows: query_rows(&schema, &batches).map_err(failed)?,
+        totals: BTreeMap::new(),
+        scanned,
+    })
+}
+
+/// Tells the observer how much there is to read.
+async fn announce(
+    session: &Session,
+    spec: &Spec,
+    inputs: &Inputs,
+    dates: &[NaiveDate],
+    observer: &dyn Observer,
+) -> Result<()> {
+    let (mut files, mut rows, mut bytes) = (0, Some(0), 0);
+    for input in inputs.logs.iter().chain(&inputs.lookups) {
+        let table = input.open(session, &spec.name, dates).await?;
+        files += table.files().len();
+        bytes += table.bytes();
+        rows = rows.zip(table.rows()).map(|(sum, rows)| sum + rows);
+    }
+    observer.reading(files, rows, bytes);
+    Ok(())
+}
+
+async fn execute(
+    session: &Session,
+    plan: &LogicalPlan,
+    observer: &dyn Observer,
+) -> std::result::Result<(SchemaRef, Vec<RecordBatch>, ScanProgress), DataFusionError> {
+    let context = session.context();
+    let physical = context.state().create_physical_plan(plan).await?;
+    let batches = {
+        let mut collecting = Box::pin(collect(Arc::clone(&physical), context.task_ctx()));
+        let mut tick = tokio::time::interval(PROGRESS_INTERVAL);
+        loop {
+            tokio::select! {
+                done = &mut collecting => break done?,
+                _ = tick.tick() => observer.progress(scan_progress(&physical)),
+            }
+        }
+    };
+    let scanned = scan_progress(&physical);
+    observer.progress(scanned);
+    Ok((physical.schema(), batches, scanned))
+}
+
+/// Decoders don't say in which file they failed: if it looks like one did, look for it.
+async fn name_broken_file(session: &Session, spec: &Spec, inputs: &Inputs, error: Error) -> Error {
+    let Error::Engine {
+        source: rankmill_engine::Error::Compute(cause),
+        ..
+    } = &error
+    else {
+        return error;
+    };
+    let decoding = matches!(
+        cause.find_root(),
+        DataFusionError::ParquetError(_)
+            | DataFusionError::ArrowError(_, _)
+            | DataFusionError::External(_)
+    );
+    if !decoding {
+        return error;
+    }
+    for input in inputs
+        .logs
+        .iter()
+        .chain(&inputs.lookups)
+        .chain(&inputs.labels)
+    {
+        let (source, format) = (&input.source, input.format);
+        if let Some(broken) = find_broken_file(session, source, format, input.files()).await {
+            return Inputs::engine_error(&spec.name)(broken);
+        }
+    }
+    error
+}
+
+/// The logical and the physical plan of a job for some dates, as text.
+pub async fn explain(
+    session: &Session,
+    spec: &Spec,
+    params: &Params,
+    dates: &[NaiveDate],
+) -> Result<String> {
+    let first = dates.first().copied().unwrap_or_default();
+    let spec = spec.fill(params, first);
+    let failed = |e: DataFusionError| Inputs::engine_error(&spec.name)(e.into());
+    let session = session
+        .without_tables()
+        .map_err(Inputs::engine_error(&spec.name))?;
+    let inputs = Inputs::list(&session, &spec, dates).await?;
+    let plan = match (&spec.ranking, &spec.sql) {
+        (Some(ranking), _) => {
+            compile_ranking(&session, &spec, ranking, &inputs, dates)
+                .await?
+                .plan
+        }
+        (None, sql) => {
+            let sql = sql.as_deref().unwrap_or_default();
+            compile_query(&session, &spec, sql, &inputs, first).await?
+        }
+    };
+    let state = session.context().state();
+    let optimized = state.optimize(&plan).map_err(failed)?;
+    let physical: Arc<dyn ExecutionPlan> =
+        state.create_physical_plan(&plan).await.map_err(failed)?;
+    Ok(format!(
+        "Logical plan\n{}\n\nPhysical plan\n{}",
+        optimized.display_indent(),
+        displayable(physical.as_ref()).indent(false)
+    ))
+}

@@ -1,0 +1,1 @@
+//! When and where rankmill computes: runs, calendar, API. Arrives with the cluster.
