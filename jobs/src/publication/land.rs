@@ -43,7 +43,10 @@ impl Publication {
             let commit = self.next(body, committed_at);
             let generation = commit.id.generation;
             match self.attempt(&commit).await {
-                Ok(None) => return Ok(self.committed(&commit).await),
+                Ok(None) => {
+                    self.hint_at(&commit).await;
+                    return Ok(Outcome::Committed { generation });
+                }
                 Err(error) => return Err(self.in_doubt(attempts, error)),
                 Ok(Some(cause)) => {
                     attempts += 1;
@@ -51,6 +54,9 @@ impl Publication {
                     let decided = self.look_again(judge, body, force, oldest).await;
                     match decided.map_err(|error| self.in_doubt(attempts, error))? {
                         Decision::Committed { generation } => {
+                            if let Some(current) = self.current() {
+                                self.hint_at(current).await;
+                            }
                             return Ok(Outcome::Committed { generation });
                         }
                         Decision::AlreadyCurrent { by } => {
@@ -163,13 +169,11 @@ impl Publication {
         rejected
     }
 
-    async fn committed(&self, commit: &Commit) -> Outcome {
+    /// Moves `latest.json` on. It is only a hint: failing to write it fails nothing.
+    async fn hint_at(&self, commit: &Commit) {
         if let Err(error) = latest::advance(&self.target, &Latest::from(commit)).await {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(date = %self.date, error, "latest.json was not updated");
-        }
-        Outcome::Committed {
-            generation: commit.id.generation,
         }
     }
 

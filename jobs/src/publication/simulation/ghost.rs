@@ -167,6 +167,12 @@ impl State {
         for commit in &commits {
             self.check_whole(commit);
         }
+        if self.faults == 0 && self.tally.crashes == 0 {
+            let newest = self.ghost.logs.keys().max().copied();
+            if self.ghost.latest != newest {
+                self.fail(format!("latest.json does not say {newest:?}"));
+            }
+        }
         let runs = std::mem::take(&mut self.ghost.runs);
         for (run_id, run) in runs {
             let held = commits.iter().find(|commit| commit.id.run_id == run_id);

@@ -1,0 +1,149 @@
+//! From what the user typed to what it resolves to.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+
+use anyhow::{Context, bail};
+use chrono::{Days, NaiveDate, Utc};
+use rankmill_engine::functions::TimeZone;
+use rankmill_engine::{Location, Session, SessionOptions};
+use rankmill_jobs::shipped;
+use rankmill_jobs::spec::{Params, Spec, parse};
+
+use crate::args::{DateChoice, Format, Global, SpecChoice};
+use crate::outcome::Usage;
+
+/// Dates of one command.
+const MAX_DATES: i64 = 3_660;
+
+/// What every command works with.
+pub(crate) struct Environment {
+    pub(crate) lake: String,
+    pub(crate) format: Format,
+    pub(crate) threads: usize,
+    pub(crate) quiet: bool,
+    memory_bytes: Option<u64>,
+}
+
+/// A job with the values of its placeholders.
+pub(crate) struct Job {
+    pub(crate) spec: Spec,
+    pub(crate) params: Params,
+}
+
+impl Environment {
+    pub(crate) fn new(global: &Global) -> anyhow::Result<Self> {
+        let available = std::thread::available_parallelism();
+        let threads = match global.threads {
+            Some(threads) => threads.get(),
+            None => available.map_or(1, std::num::NonZero::get),
+        };
+        Ok(Self {
+            lake: global.lake.clone(),
+            format: global.format,
+            threads,
+            quiet: global.quiet,
+            memory_bytes: global.memory,
+        })
+    }
+
+    pub(crate) fn session(&self) -> anyhow::Result<Session> {
+        let memory_bytes = match self.memory_bytes {
+            Some(bytes) => Some(usize::try_from(bytes).context("--memory")?),
+            None => None,
+        };
+        Ok(Session::new(&SessionOptions {
+            threads: Some(self.threads),
+            memory_bytes,
+            ..SessionOptions::default()
+        })?)
+    }
+
+    pub(crate) fn lake_location(&self) -> anyhow::Result<Location> {
+        Location::parse(&self.lake).map_err(|e| Usage(e.to_string()).into())
+    }
+
+    /// Loads a spec file or a shipped spec.
+    pub(crate) fn job(&self, choice: &SpecChoice) -> anyhow::Result<Job> {
+        let set: BTreeMap<String, String> = choice.set.iter().cloned().collect();
+        let params = Params::new(&self.lake, set);
+        let spec = match shipped::find(&choice.spec) {
+            // A file of that name goes first: it is what the user sees.
+            Some(shipped) if !std::path::Path::new(&choice.spec).is_file() => {
+                parse(shipped.yaml, shipped.name, &params)
+            }
+            _ => parse(&read_spec(&choice.spec)?, &choice.spec, &params),
+        };
+        let spec = spec.map_err(rankmill_jobs::Error::from)?;
+        Ok(Job { spec, params })
+    }
+}
+
+fn read_spec(path: &str) -> anyhow::Result<String> {
+    std::fs::read_to_string(path).map_err(|error| {
+        let names: Vec<&str> = shipped::SHIPPED.iter().map(|s| s.name).collect();
+        Usage(format!(
+            "cannot read the spec '{path}': {error}; give a file, or a shipped job: {}",
+            names.join(", ")
+        ))
+        .into()
+    })
+}
+
+impl Job {
+    /// The dates that the user chose, in order.
+    pub(crate) fn dates(&self, choice: &DateChoice) -> anyhow::Result<Vec<NaiveDate>> {
+        let (first, last) = match (&choice.date, &choice.from, &choice.to) {
+            (Some(date), _, _) => {
+                let date = self.date(date)?;
+                (date, date)
+            }
+            (None, Some(from), Some(to)) => (self.date(from)?, self.date(to)?),
+            _ => bail!(Usage("give --date, or --from and --to".to_owned())),
+        };
+        if last < first {
+            bail!(Usage(format!("--to {last} lies before --from {first}")));
+        }
+        if (last - first).num_days() >= MAX_DATES {
+            bail!(Usage(format!("more than {MAX_DATES} dates at once")));
+        }
+        Ok(first.iter_days().take_while(|date| *date <= last).collect())
+    }
+
+    /// Parses a date, `today` or `yesterday`.
+    pub(crate) fn date(&self, text: &str) -> anyhow::Result<NaiveDate> {
+        let zone = match &self.spec.schedule {
+            Some(schedule) => schedule.timezone.parse().unwrap_or(TimeZone::UTC),
+            None => TimeZone::Asia__Seoul,
+        };
+        let today = Utc::now().with_timezone(&zone).date_naive();
+        match text {
+            "today" => Ok(today),
+            "yesterday" => Ok(today.checked_sub_days(Days::new(1)).unwrap_or(today)),
+            _ => text.parse().map_err(|_| {
+                let wrong = format!("'{text}' is not a date such as 2026-01-31 or yesterday");
+                Usage(wrong).into()
+            }),
+        }
+    }
+}
+
+/// Logs to stderr. Retries against a store are always told, with their reason.
+pub(crate) fn init_logging(verbose: u8, quiet: bool) {
+    let default = match (quiet, verbose) {
+        (true, _) => "error",
+        (false, 0) => "warn,object_store::client::retry=info",
+        (false, 1) => "info",
+        (false, _) => "debug",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colours)
+        .with_target(false)
+        .without_time()
+        .init();
+}

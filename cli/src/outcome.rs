@@ -1,0 +1,53 @@
+//! Errors as a user reads them, and their exit codes.
+
+use rankmill_datagen as datagen;
+use rankmill_jobs as jobs;
+
+/// The job failed.
+pub(crate) const FAILED: u8 = 1;
+/// What the user typed or where it runs is at fault.
+pub(crate) const USAGE: u8 = 2;
+
+/// A mistake in what the user typed.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Usage(pub(crate) String);
+
+/// An error with its causes in one line each, without repeating what a cause says already.
+pub(crate) fn describe(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        let lines = cause.lines().map(str::trim).filter(|line| !line.is_empty());
+        let line = lines.collect::<Vec<_>>().join(" ");
+        if text.is_empty() {
+            text = line;
+        } else if !text.contains(&line) {
+            text.push_str("\n  because: ");
+            text.push_str(&line);
+        }
+    }
+    text
+}
+
+pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
+    let usage = error.chain().any(|cause| {
+        cause.is::<Usage>()
+            || cause
+                .downcast_ref::<jobs::Error>()
+                .is_some_and(jobs::Error::is_usage)
+            || matches!(
+                cause.downcast_ref::<datagen::Error>(),
+                Some(datagen::Error::Config { .. } | datagen::Error::LakeExists { .. })
+            )
+            || matches!(
+                cause.downcast_ref::<rankmill_engine::Error>(),
+                Some(rankmill_engine::Error::Location { .. })
+            )
+            || matches!(
+                cause.downcast_ref::<jobs::publication::Error>(),
+                Some(jobs::publication::Error::ConditionalPutIgnored { .. })
+            )
+    });
+    if usage { USAGE } else { FAILED }
+}
