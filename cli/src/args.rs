@@ -1,7 +1,5 @@
 //! What a user can type.
 
-
-
 use chrono::NaiveDate;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -21,7 +19,12 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 pub(crate) struct Global {
     /// Where the data lies: a folder or s3://bucket/prefix. The value of {lake} in specs.
-    #[arg(long, global = true, env = "RANKMILL_LAKE", default_value = "./rankmill-data")]
+    #[arg(
+        long,
+        global = true,
+        env = "RANKMILL_LAKE",
+        default_value = "./rankmill-data"
+    )]
     pub(crate) lake: String,
     /// How results are printed.
     #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
@@ -250,4 +253,3 @@ fn parse_set(text: &str) -> Result<(String, String), String> {
         _ => Err("expected key=value".to_owned()),
     }
 }
-

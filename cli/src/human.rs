@@ -52,7 +52,11 @@ pub(crate) fn count(value: u64) -> String {
 
 /// A size for people: `48.1 MiB`.
 pub(crate) fn bytes(value: u64) -> String {
-    scaled(value as f64, 1024.0, &[" B", " KiB", " MiB", " GiB", " TiB"])
+    scaled(
+        value as f64,
+        1024.0,
+        &[" B", " KiB", " MiB", " GiB", " TiB"],
+    )
 }
 
 fn scaled(mut value: f64, step: f64, units: &[&str]) -> String {
@@ -95,7 +99,13 @@ mod tests {
         for wrong in ["", "M", "-1", "1.5", "1e400k", "5 apples"] {
             assert!(parse_count(wrong).is_err(), "{wrong}");
         }
-        assert_eq!((count(5_000_000), bytes(1536)), ("5.0 M".into(), "1.5 KiB".into()));
-        assert_eq!((grouped(-1234567), grouped(999)), ("-1,234,567".into(), "999".into()));
+        assert_eq!(
+            (count(5_000_000), bytes(1536)),
+            ("5.0 M".into(), "1.5 KiB".into())
+        );
+        assert_eq!(
+            (grouped(-1234567), grouped(999)),
+            ("-1,234,567".into(), "999".into())
+        );
     }
 }

@@ -27,7 +27,11 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version come this way too; they are no errors.
-            let code = if error.use_stderr() { outcome::USAGE } else { 0 };
+            let code = if error.use_stderr() {
+                outcome::USAGE
+            } else {
+                0
+            };
             let _ = error.print();
             return ExitCode::from(code);
         }

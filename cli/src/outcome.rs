@@ -41,13 +41,21 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
                 Some(datagen::Error::Config { .. } | datagen::Error::LakeExists { .. })
             )
             || matches!(
-                cause.downcast_ref::<rankmill_engine::Error>(),
+                unboxed::<rankmill_engine::Error>(cause),
                 Some(rankmill_engine::Error::Location { .. })
             )
             || matches!(
-                cause.downcast_ref::<jobs::publication::Error>(),
+                unboxed::<jobs::publication::Error>(cause),
                 Some(jobs::publication::Error::ConditionalPutIgnored { .. })
             )
     });
     if usage { USAGE } else { FAILED }
+}
+
+/// An error of type `E`; the jobs' errors hold their causes in boxes.
+fn unboxed<'a, E: std::error::Error + 'static>(
+    cause: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a E> {
+    let boxed = || cause.downcast_ref::<Box<E>>().map(Box::as_ref);
+    cause.downcast_ref::<E>().or_else(boxed)
 }

@@ -11,7 +11,6 @@ use rankmill_jobs::{DateOutcome, DateReport, Error, Observer};
 
 use crate::human;
 
-
 /// Between two lines of progress where stderr is not a terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -75,7 +74,9 @@ fn bar_style() -> ProgressStyle {
 
 impl Observer for Progress {
     fn reading(&self, files: usize, rows: Option<u64>, bytes: u64) {
-        let rows = rows.map_or(String::new(), |rows| format!("{} rows, ", human::count(rows)));
+        let rows = rows.map_or(String::new(), |rows| {
+            format!("{} rows, ", human::count(rows))
+        });
         let bytes = human::bytes(bytes);
         self.line(&format!("reading {files} files, {rows}{bytes}"));
         if let Ok(mut known) = self.files.lock() {
@@ -85,7 +86,8 @@ impl Observer for Progress {
             self.bar.reset();
             self.bar.set_length(files.max(1) as u64);
             self.bar.set_style(bar_style());
-            self.bar.set_draw_target(indicatif::ProgressDrawTarget::stderr());
+            self.bar
+                .set_draw_target(indicatif::ProgressDrawTarget::stderr());
         }
     }
 
@@ -117,9 +119,9 @@ impl Observer for Progress {
             DateOutcome::AlreadyCurrent { generation } => {
                 format!("{date}: generation {generation} is current already, nothing to do")
             }
-            DateOutcome::Fenced { generation, run_id } => format!(
-                "{date}: fenced: run {run_id} published generation {generation} meanwhile"
-            ),
+            DateOutcome::Fenced { generation, run_id } => {
+                format!("{date}: fenced: run {run_id} published generation {generation} meanwhile")
+            }
             DateOutcome::Gap { path } => {
                 format!("{date}: a gap: there is no input at '{path}'")
             }
@@ -141,4 +143,3 @@ impl datagen::Progress for Progress {
         self.bar.set_message("truth.json");
     }
 }
-

@@ -8,8 +8,6 @@ use datafusion::arrow::datatypes::{DataType, Float64Type, Int64Type};
 use datafusion::arrow::json::ArrayWriter;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 
-use crate::human;
-
 /// Rows as a table for people.
 pub(crate) fn render(rows: &RecordBatch) -> anyhow::Result<String> {
     let mut table = Table::new();
@@ -20,7 +18,7 @@ pub(crate) fn render(rows: &RecordBatch) -> anyhow::Result<String> {
     let columns = rows
         .columns()
         .iter()
-        .map(|column| cells(column))
+        .map(cells)
         .collect::<anyhow::Result<Vec<_>>>()?;
     for row in 0..rows.num_rows() {
         let cells = columns.iter().zip(rows.columns()).map(|(texts, column)| {
@@ -43,7 +41,6 @@ fn cells(column: &ArrayRef) -> anyhow::Result<Vec<String>> {
             return "-".to_owned();
         }
         match column.data_type() {
-            DataType::Int64 => human::grouped(column.as_primitive::<Int64Type>().value(row).into()),
             DataType::Float64 => {
                 let text = format!("{:.4}", column.as_primitive::<Float64Type>().value(row));
                 let short = text.trim_end_matches('0').trim_end_matches('.');

@@ -9,11 +9,16 @@ mod ranking;
 pub(crate) use query::compile_query;
 pub(crate) use ranking::{NULL_ITEMS, ROWS, RUN_DATE, compile_ranking};
 
-use datafusion::common::DFSchema;
-use datafusion::logical_expr::Expr;
+use std::sync::Arc;
+
+use datafusion::common::{DFSchema, TableReference};
+use datafusion::datasource::provider_as_source;
+use datafusion::logical_expr::{Expr, LogicalPlanBuilder};
 use datafusion::prelude::{DataFrame, SessionContext};
+use rankmill_engine::source::SourceTable;
 
 use crate::error::{Error, Result, reason_of};
+use crate::inputs::Input;
 use crate::spec::did_you_mean;
 
 /// What the steps of a compilation share.
@@ -23,6 +28,16 @@ pub(crate) struct Compiler<'a> {
 }
 
 impl Compiler<'_> {
+    /// A table as a frame; its name shows in plans and messages.
+    pub(crate) fn frame(&self, input: &Input, table: SourceTable) -> Result<DataFrame> {
+        let name = input.table_name();
+        let source = provider_as_source(Arc::new(table));
+        let plan = LogicalPlanBuilder::scan(TableReference::bare(name), source, None)
+            .and_then(LogicalPlanBuilder::build)
+            .map_err(|e| self.plan_error(e))?;
+        Ok(DataFrame::new(self.context.state(), plan))
+    }
+
     /// Parses SQL of the spec over a schema.
     fn expr(&self, field: &str, sql: &str, schema: &DFSchema) -> Result<Expr> {
         self.context
@@ -56,7 +71,7 @@ impl Compiler<'_> {
     fn plan_error(&self, error: datafusion::error::DataFusionError) -> Error {
         Error::Engine {
             job: self.job.to_owned(),
-            source: error.into(),
+            source: Box::new(error.into()),
         }
     }
 

@@ -90,7 +90,7 @@ pub enum Error {
         job: String,
         /// Why.
         #[source]
-        source: rankmill_engine::Error,
+        source: Box<rankmill_engine::Error>,
     },
     /// A result can't be written as Parquet or JSON.
     #[error("{job}: the result can't be encoded as {format}")]
@@ -110,7 +110,7 @@ pub enum Error {
         job: String,
         /// Why.
         #[source]
-        source: publication::Error,
+        source: Box<publication::Error>,
     },
 }
 
@@ -133,10 +133,31 @@ impl Error {
 
 /// What a planner says, in one line and without its own prefixes.
 pub(crate) fn reason_of(error: &DataFusionError) -> String {
-    let root = error.find_root().strip_backtrace();
-    let text = root
-        .split_once(": ")
-        .filter(|(prefix, _)| prefix.ends_with("error") || prefix.ends_with("Error"))
-        .map_or(root.as_str(), |(_, rest)| rest);
+    let root = error.find_root();
+    let text = match root {
+        DataFusionError::SQL(parser, _) => parser.to_string(),
+        other => other.strip_backtrace(),
+    };
+    let mut text = text.as_str();
+    // The advice to report a bug is meant for those who call the planner.
+    if let Some((before, _)) = text.split_once(" This issue was likely caused by a bug") {
+        text = before;
+    }
+    while let Some((prefix, rest)) = text.split_once(": ") {
+        if !PLANNER_PREFIXES.contains(&prefix.to_ascii_lowercase().as_str()) {
+            break;
+        }
+        text = rest;
+    }
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
+
+/// How the planner begins its messages, by the layer they come from.
+const PLANNER_PREFIXES: [&str; 6] = [
+    "error during planning",
+    "execution error",
+    "internal error",
+    "schema error",
+    "sql error",
+    "sql parser error",
+];

@@ -154,7 +154,7 @@ impl Inputs {
         let job = job.to_owned();
         move |source| Error::Engine {
             job: job.clone(),
-            source,
+            source: Box::new(source),
         }
     }
 }
@@ -231,6 +231,17 @@ impl Input {
         files: Vec<SourceFile>,
     ) -> rankmill_engine::Result<SourceTable> {
         SourceTable::open(session, &self.source, self.format, files).await
+    }
+
+    /// What its table is called in plans: `source`, `users`, `lookup0`.
+    pub(crate) fn table_name(&self) -> String {
+        match self.name.as_str() {
+            "" => self
+                .field
+                .replace(['[', ']'], "")
+                .replace("lookups", "lookup"),
+            name => name.to_owned(),
+        }
     }
 
     /// All files listed.

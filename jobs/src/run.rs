@@ -326,7 +326,7 @@ pub async fn read_ranking(
 ) -> Result<Option<(Commit, RecordBatch)>> {
     let failed = |source| Error::Publication {
         job: job.to_owned(),
-        source,
+        source: Box::new(source),
     };
     let Some(commit) = read_current(target, date).await.map_err(failed)? else {
         return Ok(None);
@@ -351,6 +351,6 @@ fn publication_error(spec: &Spec) -> impl Fn(crate::publication::Error) -> Error
     let job = spec.name.clone();
     move |source| Error::Publication {
         job: job.clone(),
-        source,
+        source: Box::new(source),
     }
 }

@@ -12,7 +12,10 @@ pub(crate) async fn run(environment: &Environment, args: &ExplainArgs) -> anyhow
     let plan = explain(&session, &job.spec, &job.params, &dates).await?;
     match environment.format {
         Format::Table => println!("{plan}"),
-        Format::Json => println!("{}", serde_json::json!({ "job": job.spec.name, "plan": plan })),
+        Format::Json => println!(
+            "{}",
+            serde_json::json!({ "job": job.spec.name, "plan": plan })
+        ),
     }
     Ok(0)
 }

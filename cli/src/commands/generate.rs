@@ -57,7 +57,15 @@ pub(crate) async fn generate_lake(
     let runtime = tokio::runtime::Handle::current();
     let generated = tokio::task::spawn_blocking(move || {
         let prefix = place.path();
-        generate(&plan, store, prefix, threads, &runtime, replace, observer.as_ref())
+        generate(
+            &plan,
+            store,
+            prefix,
+            threads,
+            &runtime,
+            replace,
+            observer.as_ref(),
+        )
     })
     .await?;
     progress.finish();

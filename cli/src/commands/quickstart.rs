@@ -59,7 +59,10 @@ pub(crate) async fn run(environment: &Environment, args: &QuickstartArgs) -> any
         } else {
             print_top(shipped.name, last, rows)?;
         }
-        folders.push(format!("{}date={last}/", job.spec.fill(&job.params, last).output.path));
+        folders.push(format!(
+            "{}date={last}/",
+            job.spec.fill(&job.params, last).output.path
+        ));
     }
     println!("\nThe rankings lie in, for example,");
     for folder in folders {

@@ -108,7 +108,9 @@ impl View<'_> {
     }
 
     async fn history(&self, date: NaiveDate) -> anyhow::Result<u8> {
-        let commits = history(self.target, date).await.map_err(|e| self.failed(e))?;
+        let commits = history(self.target, date)
+            .await
+            .map_err(|e| self.failed(e))?;
         if commits.is_empty() {
             bail!("{}: {date} is not published", self.job.spec.name);
         }
@@ -121,11 +123,15 @@ impl View<'_> {
         let rolled = rollback(self.target, date, to, RunId::new()).await;
         let (text, generation, code) = match rolled.map_err(|e| self.failed(e))? {
             Outcome::Committed { generation } => {
-                let text = format!("{name} {date}: generation {generation} is generation {to} again");
+                let text =
+                    format!("{name} {date}: generation {generation} is generation {to} again");
                 (text, generation, 0)
             }
             Outcome::AlreadyCurrent { by } => {
-                let text = format!("{name} {date}: generation {} is that already", by.generation);
+                let text = format!(
+                    "{name} {date}: generation {} is that already",
+                    by.generation
+                );
                 (text, by.generation, 0)
             }
             Outcome::Fenced { by } => {
@@ -150,7 +156,7 @@ impl View<'_> {
     fn failed(&self, source: rankmill_jobs::publication::Error) -> Error {
         Error::Publication {
             job: self.job.spec.name.clone(),
-            source,
+            source: Box::new(source),
         }
     }
 

@@ -1,9 +1,7 @@
 //! `rankmill run`: computes and publishes.
 
 use rankmill_engine::Session;
-use rankmill_jobs::{
-    DateOutcome, RunReport, RunRequest, read_ranking, run as run_job, target_of,
-};
+use rankmill_jobs::{DateOutcome, RunReport, RunRequest, read_ranking, run as run_job, target_of};
 use serde_json::json;
 
 use crate::args::{Format, RunArgs};
@@ -26,7 +24,10 @@ pub(crate) async fn run(environment: &Environment, args: &RunArgs) -> anyhow::Re
         Format::Table => print_last(&session, &job, &report, args.show).await?,
         Format::Json => println!("{}", to_json(&job, &report)),
     }
-    let gaps = report.dates.iter().any(|date| matches!(date.outcome, DateOutcome::Gap { .. }));
+    let gaps = report
+        .dates
+        .iter()
+        .any(|date| matches!(date.outcome, DateOutcome::Gap { .. }));
     Ok(if gaps { FAILED } else { 0 })
 }
 
@@ -90,7 +91,11 @@ fn summary(job: &Job, report: &RunReport) -> String {
         text.push_str(&format!("; peak memory {}", human::bytes(peak)));
     }
     text.push('\n');
-    for unmatched in report.unmatched.iter().filter(|unmatched| unmatched.rows > 0) {
+    for unmatched in report
+        .unmatched
+        .iter()
+        .filter(|unmatched| unmatched.rows > 0)
+    {
         text.push_str(&format!(
             "  {} rows have a {} that is not in '{}': ranked under 'unknown'\n",
             human::grouped(unmatched.rows.into()),
@@ -126,9 +131,9 @@ fn to_json(job: &Job, report: &RunReport) -> serde_json::Value {
         value["date"] = json!(date.date.to_string());
         value
     });
-    let unmatched = report.unmatched.iter().map(|unmatched| {
-        json!({ "path": unmatched.path, "key": unmatched.key, "rows": unmatched.rows })
-    });
+    let unmatched = report.unmatched.iter().map(
+        |unmatched| json!({ "path": unmatched.path, "key": unmatched.key, "rows": unmatched.rows }),
+    );
     json!({
         "job": job.spec.name,
         "dates": dates.collect::<Vec<_>>(),

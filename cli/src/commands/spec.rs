@@ -1,8 +1,8 @@
 //! `rankmill spec`: checks and prints specs.
 
+use rankmill_jobs::explain;
 use rankmill_jobs::shipped::{self, SHIPPED};
 use rankmill_jobs::spec::json_schema;
-use rankmill_jobs::explain;
 use serde_json::json;
 
 use crate::args::{Format, SpecArgs, SpecCommand};

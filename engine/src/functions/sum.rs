@@ -5,12 +5,13 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::{
     DataType, Decimal128Type, DecimalType, FieldRef, Float64Type, Int64Type, UInt64Type,
 };
-use datafusion::common::{Result, exec_datafusion_err, not_impl_err};
+use datafusion::common::{Result, exec_datafusion_err, not_impl_err, plan_err};
 use datafusion::functions_aggregate::sum::sum_udaf;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
 use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, GroupsAccumulator, ReversedUDAF, Signature,
+    Volatility,
 };
 
 use super::exact_float::ExactFloatSum;
@@ -20,8 +21,10 @@ use super::group_state::{GroupState, Groups, Single, state_field};
 /// the exact sum rounded once; decimals keep their scale. Null if there is no value.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct ExactSum {
-    /// DataFusion's own, for its signature and the types that are not measured in logs.
+    /// DataFusion's own, for the types that are not measured in logs: durations, intervals and
+    /// other widths of decimals.
     builtin: Arc<AggregateUDF>,
+    signature: Signature,
     aliases: Vec<String>,
 }
 
@@ -29,6 +32,7 @@ impl ExactSum {
     pub(super) fn new() -> Self {
         Self {
             builtin: sum_udaf(),
+            signature: Signature::user_defined(Volatility::Immutable),
             aliases: vec!["sum".into()],
         }
     }
@@ -59,7 +63,19 @@ impl AggregateUDFImpl for ExactSum {
     }
 
     fn signature(&self) -> &Signature {
-        self.builtin.signature()
+        &self.signature
+    }
+
+    fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
+        match arg_types {
+            [t] if t.is_signed_integer() || t.is_null() => Ok(vec![DataType::Int64]),
+            [t] if t.is_unsigned_integer() => Ok(vec![DataType::UInt64]),
+            [t] if t.is_floating() => Ok(vec![DataType::Float64]),
+            [t @ (DataType::Duration(_) | DataType::Interval(_))] => Ok(vec![t.clone()]),
+            [t] if t.is_numeric() => Ok(vec![t.clone()]),
+            [t] => plan_err!("sum takes a number, not {t}"),
+            _ => plan_err!("sum takes one argument, not {}", arg_types.len()),
+        }
     }
 
     fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {

@@ -200,7 +200,7 @@ fn date_of(base: &Location, path: &Path, key: &str) -> Result<NaiveDate> {
                 .to_owned();
             Some(value)
         })
-        .last()
+        .next_back()
         .and_then(|value| {
             NaiveDate::parse_from_str(&value, "%Y-%m-%d")
                 .or_else(|_| NaiveDate::parse_from_str(&value, "%Y%m%d"))

@@ -23,8 +23,7 @@ impl Compiler<'_> {
         table: SourceTable,
         days: &[NaiveDate],
     ) -> Result<DataFrame> {
-        let frame = self.context.read_table(Arc::new(table));
-        let mut frame = frame.map_err(|e| self.plan_error(e))?;
+        let mut frame = self.frame(input, table)?;
         if let Some((column, zone)) = input.date_column() {
             frame = self.with_local_date(input, frame, column, zone, days)?;
         }

@@ -1,7 +1,6 @@
 //! Lookups: attributes of a dimension for each row of a log.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::compute::cast;
@@ -46,10 +45,7 @@ impl Compiler<'_> {
     ) -> Result<Joined> {
         let field = &input.field;
         let plan_error = |e| self.plan_error(e);
-        let dimension = self
-            .context
-            .read_table(Arc::new(table))
-            .map_err(plan_error)?;
+        let dimension = self.frame(input, table)?;
         let on = format!("{field}.on");
         let fact_key = self.column(&on, lookup.on.fact(), &log)?;
         let key = self.column(&on, lookup.on.dimension(), &dimension)?;

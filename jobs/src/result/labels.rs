@@ -38,11 +38,11 @@ pub(crate) async fn attach_labels(
     };
     let failed = |e: DataFusionError| Error::Engine {
         job: spec.name.clone(),
-        source: e.into(),
+        source: Box::new(e.into()),
     };
     for (labels, input) in spec.labels.iter().zip(&inputs.labels) {
         let table = input.open(session, &spec.name, dates).await?;
-        let dimension = context.read_table(Arc::new(table)).map_err(failed)?;
+        let dimension = compiler.frame(input, table)?;
         let field = &input.field;
         let key_name = labels.on.dimension();
         let key = compiler.column(&format!("{field}.on"), key_name, &dimension)?;

