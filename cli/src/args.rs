@@ -17,6 +17,7 @@ pub(crate) struct Cli {
 
 /// Options of every command.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub(crate) struct Global {
     /// Where the data lies: a folder or s3://bucket/prefix. The value of {lake} in specs.
     #[arg(

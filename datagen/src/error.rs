@@ -16,8 +16,8 @@ pub enum Error {
     },
     /// Something else's data, another config's or an unfinished lake's, is in the way.
     #[error(
-        "`{path}` is there already and is not this config's finished lake; \
-         choose another place or replace it"
+        "`{path}` is there already and is not of this lake; \
+         choose another place, or replace it (--replace)"
     )]
     LakeExists {
         /// What was found.

@@ -46,6 +46,26 @@ impl Lake {
         pieces.finish().await.map(drop)
     }
 
+    /// Reads a small object; `None` if it isn't there.
+    pub(crate) async fn get(&self, relative: &str) -> Result<Option<Bytes>, Error> {
+        let path = self.path(relative);
+        let read = async { self.store.get(&path).await?.bytes().await };
+        match read.await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(source) => Err(Error::store("read", &path, source)),
+        }
+    }
+
+    /// Deletes an object, if it is there.
+    pub(crate) async fn delete(&self, relative: &str) -> Result<(), Error> {
+        let path = self.path(relative);
+        match self.store.delete(&path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(source) => Err(Error::store("delete", &path, source)),
+        }
+    }
+
     /// An object of one of the tables, or an unreadable truth: whatever is in the way of a new lake.
     pub(crate) async fn anything_there(&self) -> Result<Option<Path>, Error> {
         let truth = self.path(truth::FILE);
@@ -68,11 +88,7 @@ impl Lake {
 
     /// Deletes the truth first, for without it nobody takes the rest for a lake, then the tables.
     pub(crate) async fn clear(&self) -> Result<(), Error> {
-        let truth = self.path(truth::FILE);
-        match self.store.delete(&truth).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-            Err(source) => return Err(Error::store("delete", &truth, source)),
-        }
+        self.delete(truth::FILE).await?;
         for table in Table::ALL {
             let folder = self.path(table.folder());
             let found = self.store.list(Some(&folder)).map_ok(|meta| meta.location);

@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use object_store::ObjectStore;
 use object_store::path::Path;
+use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
 use crate::lake::Lake;
 use crate::truth::{self, DayRows, TableTotals, Truth};
 use crate::work::Work;
-use crate::{Error, Part, Plan, Table};
+use crate::{Config, Error, Part, Plan, Table};
 
 /// Told how far a generation is; called from the worker threads.
 pub trait Progress: Sync {
@@ -79,11 +80,10 @@ pub fn generate(
     }
     progress.truth_started();
     let truth = truth(plan, work);
-    let json = serde_json::to_vec(&truth).map_err(|source| Error::Truth {
-        path: lake.path(truth::FILE).to_string(),
-        source,
+    handle.block_on(async {
+        put_json(&lake, truth::FILE, &truth).await?;
+        lake.delete(BEGUN).await
     })?;
-    handle.block_on(lake.put(truth::FILE, Bytes::from(json)))?;
     Ok(Report {
         tables: truth.tables,
         elapsed: started.elapsed(),
@@ -101,14 +101,43 @@ async fn prepare(plan: &Plan, lake: &Lake, replace: bool) -> Result<Option<Truth
         Ok(_) | Err(Error::Truth { .. }) => {}
         Err(error) => return Err(error),
     }
+    let begun = Begun {
+        version: truth::VERSION,
+        config: plan.config().clone(),
+    };
     if let Some(found) = lake.anything_there().await? {
-        if !replace {
+        let interrupted = lake.get(BEGUN).await?.is_some_and(|bytes| {
+            serde_json::from_slice::<Begun>(&bytes).is_ok_and(|there| there == begun)
+        });
+        if !replace && !interrupted {
             let path = found.to_string();
             return Err(Error::LakeExists { path });
         }
+        // First the note, so that a generation interrupted while clearing can be repeated too.
+        put_json(lake, BEGUN, &begun).await?;
         lake.clear().await?;
+    } else {
+        put_json(lake, BEGUN, &begun).await?;
     }
     Ok(None)
+}
+
+/// Says, while a lake is being made, which one: an interrupted generation can be repeated, but
+/// data of unknown origin is never replaced unasked.
+const BEGUN: &str = "_generating.json";
+
+#[derive(PartialEq, Serialize, Deserialize)]
+struct Begun {
+    version: u32,
+    config: Config,
+}
+
+async fn put_json(lake: &Lake, name: &str, value: &impl Serialize) -> Result<(), Error> {
+    let json = serde_json::to_vec(value).map_err(|source| Error::Truth {
+        path: lake.path(name).to_string(),
+        source,
+    })?;
+    lake.put(name, Bytes::from(json)).await
 }
 
 /// Puts the dates' answers together.

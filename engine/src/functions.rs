@@ -5,6 +5,7 @@
 
 mod age_band;
 mod avg;
+mod distinct_text;
 mod exact_float;
 mod group_state;
 mod local_date;
@@ -29,12 +30,18 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     ]
 }
 
+/// Exact distinct counts of texts; see [`CountDistinct`](crate::rules::CountDistinct).
+pub(crate) fn count_distinct_text() -> Arc<AggregateUDF> {
+    Arc::new(AggregateUDF::from(distinct_text::CountDistinctText::new()))
+}
+
 /// The aggregate functions to register in every session, on every node. They carry the names
 /// `sum`, `avg` (`mean`) and `approx_percentile_cont` as aliases and so replace DataFusion's.
 pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
     vec![
         Arc::new(AggregateUDF::from(sum::ExactSum::new())),
         Arc::new(AggregateUDF::from(avg::ExactAvg::new())),
+        count_distinct_text(),
         Arc::new(AggregateUDF::from(percentile::HistogramPercentile::new())),
     ]
 }

@@ -10,6 +10,7 @@ pub mod functions;
 mod location;
 mod progress;
 pub mod rank;
+pub mod rules;
 mod session;
 pub mod source;
 pub mod store;

@@ -12,6 +12,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use crate::error::Result;
 use crate::functions::{aggregate_functions, scalar_functions};
 use crate::rank::RankingQueryPlanner;
+use crate::rules::CountDistinct;
 use crate::store::{RetryPolicy, Stores};
 
 /// What a session may use.
@@ -83,6 +84,7 @@ fn state(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> Result<SessionState
         .with_runtime_env(runtime)
         .with_default_features()
         .with_query_planner(Arc::new(RankingQueryPlanner))
+        .with_optimizer_rule(Arc::new(CountDistinct::default()))
         .build();
     register_functions(&mut state)?;
     Ok(state)

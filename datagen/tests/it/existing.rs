@@ -68,3 +68,21 @@ fn a_bad_config_is_refused() {
         "config: `days` is 0, but must be 1 to 36,600"
     );
 }
+
+#[test]
+fn an_interrupted_generation_is_repeated() {
+    let begun = |config: &Config| {
+        serde_json::json!({ "version": rankmill_datagen::truth::VERSION, "config": config }).to_string()
+    };
+    let lake = Lake::of(&small(), 2);
+    let whole = lake.objects();
+    // As a kill leaves it: the note, some data, no truth.
+    lake.delete("a/lake/truth.json");
+    lake.put("a/lake/_generating.json", &begun(&other()));
+    let error = lake.generate(&small(), 2, false).unwrap_err();
+    assert!(matches!(error, Error::LakeExists { .. }), "{error:?}");
+    lake.put("a/lake/_generating.json", &begun(&small()));
+    let report = lake.generate(&small(), 2, false).unwrap();
+    assert!(!report.already_there);
+    assert!(lake.objects() == whole);
+}

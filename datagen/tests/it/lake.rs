@@ -92,10 +92,15 @@ impl Lake {
         generate(&plan, store, &prefix, threads, handle, replace, &Quiet)
     }
 
-    pub(crate) fn put(&self, path: &str, text: &'static str) {
+    pub(crate) fn put(&self, path: &str, text: &str) {
         let path = Path::from(path);
-        let put = self.store.put(&path, text.into());
+        let put = self.store.put(&path, text.to_owned().into());
         self.runtime.block_on(put).unwrap();
+    }
+
+    pub(crate) fn delete(&self, path: &str) {
+        let path = Path::from(path);
+        self.runtime.block_on(self.store.delete(&path)).unwrap();
     }
 
     pub(crate) fn truth(&self) -> Option<Truth> {

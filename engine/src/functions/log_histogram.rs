@@ -56,6 +56,13 @@ impl LogHistogram {
         settled.settle();
         let total: u64 = settled.buckets.iter().map(|(_, count)| count).sum();
         let rank = ((q * total as f64).ceil() as u64).clamp(1, total);
+        // The ends are known exactly.
+        if rank == 1 {
+            return Some(low);
+        }
+        if rank == total {
+            return Some(high);
+        }
         let mut seen = 0;
         for (bucket, count) in &settled.buckets {
             seen += count;

@@ -1,0 +1,131 @@
+//! A set of (group, text) pairs: texts are numbered once, a pair is then eight bytes.
+
+use datafusion::arrow::array::{Array, ArrayRef, UInt32Array};
+use datafusion::arrow::compute::take;
+use datafusion::common::{Result, exec_datafusion_err};
+use datafusion::physical_expr_common::binary_map::OutputType;
+use datafusion::physical_expr_common::binary_view_map::ArrowBytesViewMap;
+use hashbrown::HashSet;
+
+pub(super) struct TextPairs {
+    /// Text → its number, in order of first sight; null has a number too.
+    numbers: ArrowBytesViewMap<u32>,
+    next_number: u32,
+    /// The group in the high half, the text's number in the low half.
+    pairs: HashSet<u64>,
+    /// Numbers of a batch's rows.
+    batch: Vec<u32>,
+}
+
+impl Default for TextPairs {
+    fn default() -> Self {
+        Self {
+            numbers: ArrowBytesViewMap::new(OutputType::Utf8View),
+            next_number: 0,
+            pairs: HashSet::new(),
+            batch: Vec::new(),
+        }
+    }
+}
+
+impl TextPairs {
+    /// Adds the pairs (`groups[row]`, text of the row) of the rows that are not null and kept.
+    pub(super) fn insert(
+        &mut self,
+        texts: &ArrayRef,
+        groups: &[usize],
+        kept: impl Fn(usize) -> bool,
+    ) {
+        self.batch.clear();
+        let (next, batch) = (&mut self.next_number, &mut self.batch);
+        self.numbers.insert_if_new(
+            texts,
+            |_| {
+                let number = *next;
+                *next += 1;
+                number
+            },
+            |number| batch.push(number),
+        );
+        for (row, (number, group)) in self.batch.iter().zip(groups).enumerate() {
+            if texts.is_valid(row) && kept(row) {
+                self.pairs
+                    .insert((*group as u64) << 32 | u64::from(*number));
+            }
+        }
+    }
+
+    /// Texts of each of the first `groups` groups.
+    pub(super) fn counts(&self, groups: usize) -> Vec<i64> {
+        let mut counts = vec![0; groups];
+        for pair in &self.pairs {
+            if let Some(count) = counts.get_mut(group_of(*pair)) {
+                *count += 1;
+            }
+        }
+        counts
+    }
+
+    /// The texts of the first `groups` groups, group by group, and where each group begins.
+    pub(super) fn lists(&mut self, groups: usize) -> Result<(Vec<i32>, ArrayRef)> {
+        let mut offsets = vec![0i32];
+        let mut end = 0i64;
+        for count in self.counts(groups) {
+            end += count;
+            let offset = i32::try_from(end);
+            offsets.push(
+                offset.map_err(|_| {
+                    exec_datafusion_err!("more than 2^31 distinct texts in one task")
+                })?,
+            );
+        }
+        let mut places: Vec<usize> = offsets.iter().map(|offset| *offset as usize).collect();
+        let mut numbers = vec![0u32; end as usize];
+        for pair in &self.pairs {
+            let group = group_of(*pair);
+            if group < groups {
+                numbers[places[group]] = *pair as u32;
+                places[group] += 1;
+            }
+        }
+        let texts = self.texts();
+        let texts = take(&texts, &UInt32Array::from(numbers), None)?;
+        Ok((offsets, texts))
+    }
+
+    /// Forgets the first `groups` groups; those behind them are numbered from 0 again.
+    pub(super) fn remove_first(&mut self, groups: usize) {
+        let first = (groups as u64) << 32;
+        let rest = self.pairs.iter().filter(|pair| **pair >= first);
+        let rest: HashSet<u64> = rest.map(|pair| pair - first).collect();
+        if rest.is_empty() {
+            *self = Self::default();
+        } else {
+            self.pairs = rest;
+        }
+    }
+
+    pub(super) fn size(&self) -> usize {
+        self.numbers.size() + self.pairs.capacity() * (size_of::<u64>() + 1)
+    }
+
+    /// All texts in the order of their numbers. The map gives them only when it is taken apart,
+    /// so it is built anew.
+    fn texts(&mut self) -> ArrayRef {
+        let texts = self.numbers.take().into_state();
+        let mut number = 0;
+        self.numbers.insert_if_new(
+            &texts,
+            |_| {
+                number += 1;
+                number - 1
+            },
+            |_| {},
+        );
+        texts
+    }
+}
+
+fn group_of(pair: u64) -> usize {
+    (pair >> 32) as usize
+}
