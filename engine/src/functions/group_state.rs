@@ -216,3 +216,134 @@ impl<S: GroupState> Accumulator for Single<S> {
         self.0.merge_batch(&[states], &zeros, 1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::Int64Array;
+    use datafusion::arrow::datatypes::Int64Type;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A sum, plain enough to see through.
+    #[derive(Default)]
+    struct Sum(Option<i64>);
+
+    impl GroupState for Sum {
+        type Input = Int64Type;
+        type Output = Int64Type;
+        type Params = ();
+
+        fn add(&mut self, value: i64) {
+            self.0 = Some(self.0.unwrap_or(0) + value);
+        }
+
+        fn encode(&self, out: &mut Vec<u8>) {
+            out.extend(self.0.iter().flat_map(|sum| sum.to_le_bytes()));
+        }
+
+        fn merge(&mut self, state: &[u8]) -> Option<()> {
+            if !state.is_empty() {
+                self.add(i64::from_le_bytes(state.try_into().ok()?));
+            }
+            Some(())
+        }
+
+        fn finish(&self, (): &()) -> Result<Option<i64>> {
+            Ok(self.0)
+        }
+    }
+
+    fn groups() -> Groups<Sum> {
+        Groups::new(DataType::Int64, ())
+    }
+
+    type Input = (usize, Option<i64>, Option<bool>);
+
+    fn input() -> impl Strategy<Value = Vec<Input>> {
+        let value = prop::option::of(-9..9i64);
+        prop::collection::vec((0..5usize, value, any::<Option<bool>>()), 0..40)
+    }
+
+    fn arrays(rows: &[Input]) -> (Vec<ArrayRef>, Vec<usize>, BooleanArray) {
+        let values: Int64Array = rows.iter().map(|row| row.1).collect();
+        let indices = rows.iter().map(|row| row.0).collect();
+        (
+            vec![Arc::new(values)],
+            indices,
+            rows.iter().map(|row| row.2).collect(),
+        )
+    }
+
+    /// A filter that is null lets a row through no more than false does.
+    fn expected(rows: &[Input], filtered: bool) -> Vec<Option<i64>> {
+        let mut sums = vec![None; 5];
+        for (group, value, keep) in rows {
+            if let Some(value) = value.filter(|_| !filtered || *keep == Some(true)) {
+                sums[*group] = Some(sums[*group].unwrap_or(0) + value);
+            }
+        }
+        sums
+    }
+
+    fn results(array: &ArrayRef) -> Vec<Option<i64>> {
+        array.as_primitive::<Int64Type>().iter().collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+        /// Added directly, by way of states, or row by row as states: all the same. What is
+        /// emitted early leaves the other groups in their places.
+        #[test]
+        fn all_ways_agree(rows in input(), filtered: bool, cut in 0..40usize, early in 0..=5usize) {
+            let expected = expected(&rows, filtered);
+            let (left, right) = rows.split_at(cut.min(rows.len()));
+            let mut direct = groups();
+            let mut merged = groups();
+            let mut converted = groups();
+            for part in [left, right] {
+                let (values, indices, keep) = arrays(part);
+                let keep = filtered.then_some(&keep);
+                direct.update_batch(&values, &indices, keep, 5).unwrap();
+                let mut partial = groups();
+                partial.update_batch(&values, &indices, keep, 5).unwrap();
+                let states = partial.state(EmitTo::All).unwrap();
+                merged.merge_batch(&states, &[0, 1, 2, 3, 4], 5).unwrap();
+                let states = groups().convert_to_state(&values, keep).unwrap();
+                converted.merge_batch(&states, &indices, 5).unwrap();
+            }
+            let mut emitted = results(&direct.evaluate(EmitTo::First(early)).unwrap());
+            emitted.extend(results(&direct.evaluate(EmitTo::All).unwrap()));
+            prop_assert_eq!(&emitted, &expected);
+            prop_assert_eq!(&results(&merged.evaluate(EmitTo::All).unwrap()), &expected);
+            prop_assert_eq!(&results(&converted.evaluate(EmitTo::All).unwrap()), &expected);
+        }
+
+        #[test]
+        fn one_group_is_the_same(rows in input(), cut in 0..40usize) {
+            let rows: Vec<Input> = rows.into_iter().map(|row| (0, row.1, None)).collect();
+            let (left, right) = rows.split_at(cut.min(rows.len()));
+            let mut merged = Single::<Sum>::new(DataType::Int64, ());
+            for part in [left, right] {
+                let mut partial = Single::<Sum>::new(DataType::Int64, ());
+                // Without a row there is nothing to update with.
+                if !part.is_empty() {
+                    partial.update_batch(&arrays(part).0).unwrap();
+                }
+                let state = partial.state().unwrap()[0].to_array().unwrap();
+                merged.merge_batch(&[state]).unwrap();
+            }
+            let found = ScalarValue::Int64(expected(&rows, false)[0]);
+            prop_assert_eq!(merged.evaluate().unwrap(), found);
+        }
+    }
+
+    #[test]
+    fn what_is_no_state_is_refused() {
+        let broken: ArrayRef = Arc::new(datafusion::arrow::array::BinaryArray::from(vec![
+            b"abc".as_slice(),
+        ]));
+        assert!(groups().merge_batch(&[broken], &[0], 1).is_err());
+    }
+}

@@ -1,0 +1,149 @@
+//! The commands around a run: looking at rankings and going back, specs, plans, generating.
+
+use rankmill_datagen::truth;
+use serde_json::{Value, json};
+
+use crate::s3;
+use crate::shipped::{DAYS, JOBS, add_clicks, lake, lake_on_s3};
+use crate::support::{Lake, scratch};
+
+#[test]
+fn published_rankings_can_be_shown_listed_and_rolled_back() {
+    for lake in [lake(), lake_on_s3()] {
+        let job = "age-date-ranking";
+        let date = ["run", job, "--date", DAYS[0]];
+        lake.run(&["run", job, "--from", DAYS[0], "--to", DAYS[1]])
+            .ok();
+        let first = lake.published(job, DAYS[0]).unwrap().rows;
+        add_clicks(&lake, DAYS[0]);
+        lake.run(&date).ok();
+        let second = lake.published(job, DAYS[0]).unwrap().rows;
+        assert_ne!(first, second);
+
+        let of_first_day = ["rankings", "show", job, "--date", DAYS[0]];
+        let shown = lake.json(&of_first_day);
+        assert_eq!(
+            (&shown["generation"], &shown["rows"]),
+            (&json!(2), &second.objects())
+        );
+        let filtered = ["--where", "age_band=20s", "--show", "3"];
+        let shown = lake.json(&[&of_first_day[..], &filtered].concat());
+        let bands = shown["rows"].as_array().unwrap().iter();
+        let bands: Vec<_> = bands.map(|row| (&row["age_band"], &row["rank"])).collect();
+        let twenties = json!("20s");
+        let expected = [json!(1), json!(2), json!(3)];
+        assert!(
+            bands
+                .into_iter()
+                .eq(expected.iter().map(|rank| (&twenties, rank)))
+        );
+        assert_eq!(lake.json(&["rankings", "show", job])["date"], DAYS[1]);
+
+        let generations = |list: Value| -> Vec<(String, u64)> {
+            let commit = |c: &Value| {
+                (
+                    c["date"].as_str().unwrap().to_owned(),
+                    c["generation"].as_u64().unwrap(),
+                )
+            };
+            list.as_array().unwrap().iter().map(commit).collect()
+        };
+        let listed = generations(lake.json(&["rankings", "list", job]));
+        assert_eq!(listed, [(DAYS[0].to_owned(), 2), (DAYS[1].to_owned(), 1)]);
+
+        let rolled = ["rankings", "rollback", job, "--date", DAYS[0], "--to", "1"];
+        assert_eq!(lake.json(&rolled)["generation"], 3);
+        assert_eq!(lake.published(job, DAYS[0]).unwrap().rows, first);
+        // The next scheduled run leaves it so.
+        let again = lake.json(&date);
+        assert_eq!(again["dates"][0]["outcome"], "already_current");
+        assert_eq!(lake.published(job, DAYS[0]).unwrap().rows, first);
+        lake.run(&[&date[..], &["--force"]].concat()).ok();
+        assert_eq!(lake.published(job, DAYS[0]).unwrap().rows, second);
+        let history = generations(lake.json(&["rankings", "history", job, "--date", DAYS[0]]));
+        assert_eq!(
+            history,
+            [4, 3, 2, 1].map(|generation| (DAYS[0].to_owned(), generation))
+        );
+
+        lake.run(&["rankings", "rollback", job, "--date", DAYS[0], "--to", "9"])
+            .fails(1, &["no generation 9", "4"]);
+        lake.run(&["rankings", "show", job, "--date", DAYS[2]])
+            .fails(1, &["not published"]);
+    }
+}
+
+#[test]
+fn specs_and_plans_can_be_looked_at() {
+    let lake = lake();
+    let names = lake.run(&["spec", "list"]).ok().stdout;
+    for job in JOBS {
+        assert!(names.lines().any(|name| name == job), "{names}");
+        // What `show` prints is a spec to start one's own from.
+        let yaml = lake.run(&["spec", "show", job]).ok().stdout;
+        let file = scratch().join(format!("{job}-copy.yaml"));
+        std::fs::write(&file, yaml).unwrap();
+        let file = file.to_str().unwrap();
+        let checked = lake.json(&["spec", "check", file, "--date", DAYS[0]]);
+        assert_eq!(checked, json!({ "job": job, "ok": true }));
+        let plan = lake.json(&["explain", file, "--date", DAYS[0]]);
+        let plan = plan["plan"].as_str().unwrap();
+        assert!(
+            plan.contains("Physical plan") && plan.contains("DataSourceExec"),
+            "{plan}"
+        );
+    }
+    let schema = lake.run(&["spec", "schema"]).ok().stdout;
+    let schema: Value = serde_json::from_str(&schema).unwrap();
+    assert!(schema["properties"]["ranking"].is_object());
+    lake.run(&["spec", "show", "nothing"])
+        .fails(2, &["nothing", "daily-popularity"]);
+    let table = lake
+        .run(&["run", "daily-web-pages", "--date", DAYS[0], "--show", "2"])
+        .ok();
+    assert!(
+        table.stdout.contains("p95_latency_ms") && table.stdout.contains("│"),
+        "{}",
+        table.stdout
+    );
+    let summary = ["1 of 1 dates published", "rows/s", "peak memory"];
+    assert!(
+        summary.iter().all(|part| table.stderr.contains(part)),
+        "{}",
+        table.stderr
+    );
+}
+
+#[test]
+fn a_lake_can_be_generated_from_the_command_line() {
+    let options = [
+        "generate",
+        "--rows",
+        "4k",
+        "--web-rows",
+        "500",
+        "--users",
+        "200",
+        "--performances",
+        "40",
+    ];
+    let [first, second, bucket] = [Lake::local(), Lake::local(), s3::bucket()];
+    for (lake, threads) in [(&first, "1"), (&second, "2"), (&bucket, "2")] {
+        let made = lake.json(&[&options[..], &["--threads", threads]].concat());
+        assert_eq!(made["already_there"], false);
+        assert_eq!(made["tables"]["ticket_clicks"]["rows"], 4_000);
+    }
+    assert_eq!(first.json(&options)["already_there"], true);
+    first.run(&["generate", "--rows", "5k"]).fails(2, &[]);
+    let is_data = |path: &String| path.ends_with(".parquet") || path == truth::FILE;
+    for path in first.list("").into_iter().filter(is_data) {
+        assert!(
+            first.get(&path) == second.get(&path),
+            "{path}: the bytes depend on the threads"
+        );
+        assert!(
+            first.get(&path) == bucket.get(&path),
+            "{path}: the bytes depend on the store"
+        );
+    }
+}

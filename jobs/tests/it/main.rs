@@ -1,0 +1,17 @@
+//! Runs jobs in this process on small lakes, and checks them against plain Rust.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
+
+mod exact;
+mod job;
+mod lake;
+mod layout;
+mod measures;
+mod oracle;
+mod plans;
+mod publication;
+mod ranking;
+mod scenario;
+mod schema;
+mod splits;
+mod sql;

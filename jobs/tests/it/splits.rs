@@ -1,0 +1,54 @@
+//! The same rows give the same bytes, however they lie in files and however the work is split.
+
+use proptest::prelude::*;
+
+use crate::job::Job;
+use crate::lake::{Lake, Value};
+use crate::layout::{Layout, layout};
+use crate::ranking::config;
+use crate::scenario::{Scenario, scenario};
+
+#[derive(PartialEq)]
+struct Published {
+    file: Option<Vec<u8>>,
+    /// What is in the file, to be shown where files differ.
+    rows: Vec<Vec<Value>>,
+}
+
+fn published(
+    scenario: &Scenario,
+    layout: &Layout,
+    threads: usize,
+    batch_rows: usize,
+) -> Vec<Published> {
+    let lake = Lake::new();
+    scenario.write(&lake, layout);
+    let job = Job::new(&lake, &scenario.yaml()).split(threads, batch_rows);
+    job.run(&scenario.days).unwrap();
+    let of = |number: &i64| Published {
+        file: job.file(*number, "part-0.parquet"),
+        rows: job.rows(*number),
+    };
+    // Whether a day without rows is a gap is another test's concern.
+    let has_rows = |number: &&i64| !scenario.by_column || scenario.has_rows_on(**number);
+    scenario.days.iter().filter(has_rows).map(of).collect()
+}
+
+proptest! {
+    #![proptest_config(config(24, 2))]
+
+    #[test]
+    fn any_split_gives_the_same_bytes(
+        scenario in scenario(), a in layout(), b in layout(),
+    ) {
+        let scenario = scenario.with_plain_extremes();
+        let plain = published(&scenario, &Layout::PLAIN, 1, 8_192);
+        for (layout, threads, batch_rows) in [(a, 2, 8_192), (b, 5, 3)] {
+            let split = published(&scenario, &layout, threads, batch_rows);
+            for (plain, split) in plain.iter().zip(&split) {
+                prop_assert_eq!(&plain.rows, &split.rows, "{}", scenario.yaml());
+                prop_assert!(plain.file == split.file, "{layout:?}:\n{}", scenario.yaml());
+            }
+        }
+    }
+}
