@@ -7,6 +7,7 @@ mod age_band;
 mod avg;
 mod distinct_text;
 mod exact_float;
+mod float_extreme;
 mod group_state;
 mod local_date;
 mod log_histogram;
@@ -30,9 +31,16 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     ]
 }
 
-/// Exact distinct counts of texts; see [`CountDistinct`](crate::rules::CountDistinct).
+/// Exact distinct counts of texts; see [`Aggregates`](crate::rules::Aggregates).
 pub(crate) fn count_distinct_text() -> Arc<AggregateUDF> {
     Arc::new(AggregateUDF::from(distinct_text::CountDistinctText::new()))
+}
+
+/// The smallest or the largest float; see [`Aggregates`](crate::rules::Aggregates).
+pub(crate) fn float_extreme(largest: bool) -> Arc<AggregateUDF> {
+    Arc::new(AggregateUDF::from(float_extreme::FloatExtreme::new(
+        largest,
+    )))
 }
 
 /// The aggregate functions to register in every session, on every node. They carry the names
@@ -42,6 +50,8 @@ pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
         Arc::new(AggregateUDF::from(sum::ExactSum::new())),
         Arc::new(AggregateUDF::from(avg::ExactAvg::new())),
         count_distinct_text(),
+        float_extreme(false),
+        float_extreme(true),
         Arc::new(AggregateUDF::from(percentile::HistogramPercentile::new())),
     ]
 }

@@ -1,5 +1,5 @@
 //! Optimizer rules that bring rankmill's operators and functions to any SQL.
 
-mod count_distinct;
+mod aggregates;
 
-pub use count_distinct::CountDistinct;
+pub use aggregates::Aggregates;

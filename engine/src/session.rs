@@ -12,7 +12,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use crate::error::Result;
 use crate::functions::{aggregate_functions, scalar_functions};
 use crate::rank::RankingQueryPlanner;
-use crate::rules::CountDistinct;
+use crate::rules::Aggregates;
 use crate::store::{RetryPolicy, Stores};
 
 /// What a session may use.
@@ -84,7 +84,7 @@ fn state(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> Result<SessionState
         .with_runtime_env(runtime)
         .with_default_features()
         .with_query_planner(Arc::new(RankingQueryPlanner))
-        .with_optimizer_rule(Arc::new(CountDistinct::default()))
+        .with_optimizer_rule(Arc::new(Aggregates::default()))
         .build();
     register_functions(&mut state)?;
     Ok(state)

@@ -11,6 +11,7 @@ pub(crate) use ranking::{NULL_ITEMS, ROWS, RUN_DATE, compile_ranking};
 
 use std::sync::Arc;
 
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, TableReference};
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder};
@@ -19,7 +20,7 @@ use rankmill_engine::source::SourceTable;
 
 use crate::error::{Error, Result, reason_of};
 use crate::inputs::Input;
-use crate::spec::did_you_mean;
+use crate::spec::{On, did_you_mean};
 
 /// What the steps of a compilation share.
 pub(crate) struct Compiler<'a> {
@@ -36,6 +37,37 @@ impl Compiler<'_> {
             .and_then(LogicalPlanBuilder::build)
             .map_err(|e| self.plan_error(e))?;
         Ok(DataFrame::new(self.context.state(), plan))
+    }
+
+    /// Fails unless a log's key can be compared with a dimension's.
+    pub(crate) fn check_key_types(
+        &self,
+        field: &str,
+        log: &DataFrame,
+        dimension: &DataFrame,
+        on: &On,
+    ) -> Result<()> {
+        let type_of = |frame: &DataFrame, name: &str| {
+            let field = frame.schema().field_with_unqualified_name(name);
+            field
+                .map(|f| f.data_type().clone())
+                .map_err(|e| self.plan_error(e))
+        };
+        let fact = type_of(log, on.fact())?;
+        let dim = type_of(dimension, on.dimension())?;
+        let fits =
+            fact == dim || fact.is_integer() && dim.is_integer() || is_text(&fact) && is_text(&dim);
+        if fits {
+            return Ok(());
+        }
+        Err(self.field_error(
+            field,
+            format!(
+                "the keys don't fit: '{}' is {fact} in the log, '{}' is {dim} in the dimension",
+                on.fact(),
+                on.dimension()
+            ),
+        ))
     }
 
     /// Parses SQL of the spec over a schema.
@@ -91,5 +123,13 @@ impl Compiler<'_> {
                 ))
             }
         }
+    }
+}
+
+/// Whether values of a type are texts, however they are stored.
+fn is_text(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Dictionary(_, values) => values.is_string(),
+        t => t.is_string(),
     }
 }

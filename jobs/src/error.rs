@@ -153,10 +153,12 @@ pub(crate) fn reason_of(error: &DataFusionError) -> String {
 }
 
 /// How the planner begins its messages, by the layer they come from.
-const PLANNER_PREFIXES: [&str; 6] = [
+const PLANNER_PREFIXES: [&str; 8] = [
+    "arrow error",
     "error during planning",
     "execution error",
     "internal error",
+    "parser error",
     "schema error",
     "sql error",
     "sql parser error",

@@ -8,13 +8,15 @@ use std::time::{Duration, Instant};
 
 use chrono::NaiveDate;
 use datafusion::arrow::array::RecordBatch;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use rankmill_engine::{Location, ScanProgress, Session};
 
 pub use compute::explain;
 
 use self::compute::compute;
 use self::publish::{fingerprint, publish};
+use crate::compile::Compiler;
 use crate::error::{Error, Result};
 use crate::inputs::Inputs;
 use crate::publication::{Commit, Publication, RunId, Target, probe, read_current, read_file};
@@ -199,8 +201,11 @@ impl Pass<'_> {
     async fn run(&self, dates: &[NaiveDate], report: &mut RunReport) -> Result<()> {
         // Before the input is listed: a run that begins later reads a later listing, and has a
         // higher epoch.
-        let begun: Vec<Publication> = stream::iter(dates)
-            .map(|date| Publication::begin(self.target, *date, RunId::new()))
+        let begun: Vec<BoxFuture<'_, _>> = dates
+            .iter()
+            .map(|date| Publication::begin(self.target, *date, RunId::new()).boxed())
+            .collect();
+        let begun: Vec<Publication> = stream::iter(begun)
             .buffered(CONCURRENT_READS)
             .try_collect()
             .await
@@ -228,14 +233,6 @@ impl Pass<'_> {
                 continue;
             };
             let totals = computed.totals.get(&date);
-            let no_rows = totals.is_none_or(|totals| totals.rows == 0);
-            let by_column = inputs.logs.iter().any(|log| log.date_column().is_some());
-            let is_gap = self.spec.ranking.is_some() && by_column && no_rows;
-            if is_gap && !self.request.allow_empty {
-                let path = inputs.logs[0].source.base().to_string();
-                self.done(report, date, DateOutcome::Gap { path });
-                continue;
-            }
             if let Some(totals) = totals {
                 report.rows += totals.rows;
                 report.null_items += totals.null_items;
@@ -276,14 +273,34 @@ impl Pass<'_> {
                 }
                 _ => None,
             };
-            match current {
-                Some(generation) => {
-                    self.done(report, *date, DateOutcome::AlreadyCurrent { generation });
-                }
-                None => todo.push(*date),
+            if let Some(generation) = current {
+                self.done(report, *date, DateOutcome::AlreadyCurrent { generation });
+            } else if let Some(path) = self.gap_within_files(inputs, *date).await? {
+                self.done(report, *date, DateOutcome::Gap { path });
+            } else {
+                todo.push(*date);
             }
         }
         Ok(todo)
+    }
+
+    /// Where the date is in a column, files may span a date without a row of it: then the log
+    /// where it is missing.
+    async fn gap_within_files(&self, inputs: &Inputs, date: NaiveDate) -> Result<Option<String>> {
+        let compiler = Compiler {
+            job: &self.spec.name,
+            context: self.session.context(),
+        };
+        for input in &inputs.logs {
+            if input.date_column().is_none() || self.request.allow_empty {
+                continue;
+            }
+            let table = input.open(self.session, &self.spec.name, &[date]).await?;
+            if !compiler.has_rows(input, table, date).await? {
+                return Ok(Some(input.source.base().to_string()));
+            }
+        }
+        Ok(None)
     }
 
     fn compares_ranks(&self) -> bool {
@@ -352,5 +369,35 @@ fn publication_error(spec: &Spec) -> impl Fn(crate::publication::Error) -> Error
     move |source| Error::Publication {
         job: job.clone(),
         source: Box::new(source),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A scheduler spawns runs: this compiles only while their futures are `Send`.
+    #[test]
+    fn a_run_can_be_spawned() {
+        fn is_send<T: Send>(_: impl FnOnce(&'static Session, &'static Spec, &'static Params) -> T) {
+        }
+        is_send(|session, spec, params| async move {
+            let request = RunRequest {
+                dates: Vec::new(),
+                force: false,
+                allow_empty: false,
+            };
+            let ran = run(session, spec, params, &request, &Silent).await;
+            explain(session, spec, params, &request.dates).await.is_ok() && ran.is_ok()
+        });
+    }
+
+    struct Silent;
+
+    impl Observer for Silent {
+        fn reading(&self, _files: usize, _rows: Option<u64>, _bytes: u64) {}
+        fn progress(&self, _scanned: ScanProgress) {}
+        fn retrying(&self, _reason: &Error) {}
+        fn date_done(&self, _report: &DateReport) {}
     }
 }

@@ -149,14 +149,16 @@ fn mistakes_about_the_data_name_what_there_is() {
                 "on: { fact: device, dimension: user_id }",
                 "keys don't fit|device|user_id",
             ),
+            (
+                "{ partition: date }",
+                "{ column: device }",
+                "source.date.column|'device' doesn't hold dates|'phone'",
+            ),
         ],
     );
     check_spec_cases(
         FAILED,
-        &[
-            ("{ partition: date }", "{ column: device }", "'phone'"),
-            ("{lake}/users/", "{lake}/user/", "no files|/user"),
-        ],
+        &[("{lake}/users/", "{lake}/user/", "no files|/user")],
     );
 }
 

@@ -72,7 +72,8 @@ fn a_bad_config_is_refused() {
 #[test]
 fn an_interrupted_generation_is_repeated() {
     let begun = |config: &Config| {
-        serde_json::json!({ "version": rankmill_datagen::truth::VERSION, "config": config }).to_string()
+        serde_json::json!({ "version": rankmill_datagen::truth::VERSION, "config": config })
+            .to_string()
     };
     let lake = Lake::of(&small(), 2);
     let whole = lake.objects();

@@ -2,7 +2,9 @@
 
 use datafusion::arrow::datatypes::{DataType, FieldRef, Float64Type, Int64Type, UInt64Type};
 use datafusion::common::{Result, not_impl_err, plan_err};
+use datafusion::logical_expr::expr::AggregateFunctionParams;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::logical_expr::udaf_default_schema_name;
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
 use datafusion::logical_expr::{
     Accumulator, AggregateUDFImpl, GroupsAccumulator, ReversedUDAF, Signature, Volatility,
@@ -45,6 +47,12 @@ impl AggregateUDFImpl for ExactAvg {
 
     fn aliases(&self) -> &[String] {
         &self.aliases
+    }
+
+    // The column of a query that gives it no name is called as the user wrote it.
+    fn schema_name(&self, params: &AggregateFunctionParams) -> Result<String> {
+        let name = udaf_default_schema_name(self, params)?;
+        Ok(name.replacen(self.name(), "avg", 1))
     }
 
     fn signature(&self) -> &Signature {

@@ -3,8 +3,7 @@
 //! DataFusion counts distinct texts with a set of its own for each group, which costs kilobytes
 //! even for a group of one row: a ranking of web pages has tens of thousands of groups. Here all
 //! groups share one dictionary of the texts and one set of (group, text number) pairs.
-//! The rule [`CountDistinct`](crate::rules::CountDistinct) puts it in place of
-//! `count(distinct x)`.
+//! The rule [`Aggregates`](crate::rules::Aggregates) puts it in place of `count(distinct x)`.
 
 mod pairs;
 

@@ -22,7 +22,7 @@ pub struct LogHistogram {
 }
 
 impl LogHistogram {
-    /// Largest relative error of a quantile.
+    /// Largest relative error of a quantile, for values that aren't subnormal (below 2.2e-308).
     pub const RELATIVE_ERROR: f64 = 1.0 / 129.0;
 
     /// Counts one value; NaN is no value and is left out.

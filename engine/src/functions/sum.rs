@@ -7,7 +7,9 @@ use datafusion::arrow::datatypes::{
 };
 use datafusion::common::{Result, exec_datafusion_err, not_impl_err, plan_err};
 use datafusion::functions_aggregate::sum::sum_udaf;
+use datafusion::logical_expr::expr::AggregateFunctionParams;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::logical_expr::udaf_default_schema_name;
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
 use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, GroupsAccumulator, ReversedUDAF, Signature,
@@ -60,6 +62,12 @@ impl AggregateUDFImpl for ExactSum {
 
     fn aliases(&self) -> &[String] {
         &self.aliases
+    }
+
+    // The column of a query that gives it no name is called as the user wrote it.
+    fn schema_name(&self, params: &AggregateFunctionParams) -> Result<String> {
+        let name = udaf_default_schema_name(self, params)?;
+        Ok(name.replacen(self.name(), "sum", 1))
     }
 
     fn signature(&self) -> &Signature {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use chrono::NaiveDate;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use glob::{MatchOptions, Pattern};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};
@@ -133,10 +134,15 @@ async fn list_date_folders(
     key: &str,
     dates: &[NaiveDate],
 ) -> Result<Vec<ObjectMeta>> {
-    let listings = dates.iter().map(|date| {
-        let folder = base.join(&format!("{key}={date}/"));
-        async move { list_below(store, &folder).await }
-    });
+    let mut folders = Vec::with_capacity(dates.len());
+    for date in dates {
+        folders.push(base.join(&format!("{key}={date}/")));
+    }
+    // Boxed: the compiler can't prove nested closures over references to be `Send`.
+    let listings: Vec<BoxFuture<'_, Result<Vec<ObjectMeta>>>> = folders
+        .iter()
+        .map(|folder| list_below(store, folder).boxed())
+        .collect();
     let listings: Vec<Vec<ObjectMeta>> = stream::iter(listings)
         .buffer_unordered(CONCURRENT_LISTINGS)
         .try_collect()

@@ -15,6 +15,7 @@ pub(super) fn merge(files: &[(String, SchemaRef)], format: Format) -> Result<Sch
     let mut merged: Vec<(FieldRef, &str)> = Vec::new();
     for (file, schema) in files {
         for field in schema.fields() {
+            let field = &plain_text(field);
             match merged.iter_mut().find(|(f, _)| f.name() == field.name()) {
                 None => merged.push((Arc::clone(field), file)),
                 Some((known, known_file)) => {
@@ -45,6 +46,17 @@ pub(super) fn merge(files: &[(String, SchemaRef)], format: Format) -> Result<Sch
         })
         .collect();
     Ok(Arc::new(Schema::new(fields)))
+}
+
+/// A dictionary of texts as texts: the numbers of several files' texts may not fit its index type.
+fn plain_text(field: &FieldRef) -> FieldRef {
+    match field.data_type() {
+        DataType::Dictionary(_, values) if is_text(values) => {
+            let plain = Field::new(field.name(), DataType::Utf8View, field.is_nullable());
+            Arc::new(plain)
+        }
+        _ => Arc::clone(field),
+    }
 }
 
 fn agree(a: &DataType, b: &DataType, format: Format) -> Option<DataType> {

@@ -17,7 +17,8 @@ use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 
 use super::listing::{SourceFile, SourcePath};
 use super::{Format, schema, strip_compression};
@@ -79,13 +80,20 @@ impl SourceTable {
             format: format.name(),
             source: Box::new(source),
         };
-        let schemas: Vec<(String, SchemaRef)> = stream::iter(&files)
-            .map(|file| async {
-                let objects = std::slice::from_ref(&file.meta);
-                let inferred = reader.infer_schema(&state, &store, objects).await;
-                let schema = inferred.map_err(|e| broken(file, e))?;
-                Ok::<_, Error>((base.display(&file.meta.location), schema))
+        // Boxed: the compiler can't prove nested closures over references to be `Send`.
+        let inferred: Vec<BoxFuture<'_, Result<(String, SchemaRef)>>> = files
+            .iter()
+            .map(|file| {
+                let inferred = async {
+                    let objects = std::slice::from_ref(&file.meta);
+                    let schema = reader.infer_schema(&state, &store, objects).await;
+                    let schema = schema.map_err(|e| broken(file, e))?;
+                    Ok((base.display(&file.meta.location), schema))
+                };
+                inferred.boxed()
             })
+            .collect();
+        let schemas: Vec<(String, SchemaRef)> = stream::iter(inferred)
             .buffered(CONCURRENT_FOOTERS)
             .try_collect()
             .await?;
@@ -94,19 +102,21 @@ impl SourceTable {
         }
         let file_schema = schema::merge(&schemas, format)?;
         let table_schema = table_schema(&file_schema, &files);
-        let files: Vec<(SourceFile, Arc<Statistics>)> = stream::iter(files)
+        // The schema of the file's own columns: partition values come behind them.
+        let columns = table_schema.file_schema();
+        let inferred: Vec<BoxFuture<'_, DataFusionResult<Statistics>>> = files
+            .iter()
             .map(|file| {
-                let (reader, state, store) = (&reader, &state, &store);
-                // The schema of the file's own columns: partition values come behind them.
-                let columns = Arc::clone(table_schema.file_schema());
-                async move {
-                    let stats = reader.infer_stats(state, store, columns, &file.meta).await;
-                    stats.map(|stats| (file, Arc::new(stats)))
-                }
+                let columns = Arc::clone(columns);
+                reader.infer_stats(&state, &store, columns, &file.meta)
             })
+            .collect();
+        let statistics: Vec<Statistics> = stream::iter(inferred)
             .buffered(CONCURRENT_FOOTERS)
             .try_collect()
             .await?;
+        let statistics = statistics.into_iter().map(Arc::new);
+        let files = files.into_iter().zip(statistics).collect();
         Ok(Self {
             store_url: base.object_store_url()?,
             base,

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Datelike, NaiveDate};
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
+use datafusion::arrow::error::ArrowError;
 use datafusion::common::ScalarValue;
+use datafusion::error::DataFusionError;
 use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::{Expr, lit};
 use datafusion::prelude::DataFrame;
@@ -12,7 +14,7 @@ use rankmill_engine::functions::{TimeZone, day_bounds_us};
 use rankmill_engine::source::{DATE_COLUMN, SourceTable};
 
 use super::Compiler;
-use crate::error::Result;
+use crate::error::{Result, reason_of};
 use crate::inputs::Input;
 
 impl Compiler<'_> {
@@ -23,10 +25,7 @@ impl Compiler<'_> {
         table: SourceTable,
         days: &[NaiveDate],
     ) -> Result<DataFrame> {
-        let mut frame = self.frame(input, table)?;
-        if let Some((column, zone)) = input.date_column() {
-            frame = self.with_local_date(input, frame, column, zone, days)?;
-        }
+        let frame = self.dated_frame(input, table, days)?;
         match &input.filter {
             None => Ok(frame),
             Some(filter) => {
@@ -36,6 +35,45 @@ impl Compiler<'_> {
                     .filter(condition)
                     .map_err(|e| self.sql_error(&field, filter, &e))
             }
+        }
+    }
+
+    /// Whether a log has a row on a day, whatever `where` says. Footers only give a span.
+    pub(crate) async fn has_rows(
+        &self,
+        input: &Input,
+        table: SourceTable,
+        day: NaiveDate,
+    ) -> Result<bool> {
+        let found = self
+            .dated_frame(input, table, &[day])?
+            .select_columns(&[DATE_COLUMN])
+            .and_then(|frame| frame.limit(0, Some(1)))
+            .map_err(|e| self.plan_error(e))?
+            .collect()
+            .await;
+        match (found, input.date_column()) {
+            (Ok(batches), _) => Ok(batches.iter().any(|batch| batch.num_rows() > 0)),
+            // A text that is no date is only met while reading.
+            (Err(e), Some((column, _))) if is_parse_error(&e) => {
+                let field = format!("{}.date.column", input.field);
+                let reason = format!("'{column}' doesn't hold dates: {}", reason_of(&e));
+                Err(self.field_error(&field, reason))
+            }
+            (Err(e), _) => Err(self.plan_error(e)),
+        }
+    }
+
+    fn dated_frame(
+        &self,
+        input: &Input,
+        table: SourceTable,
+        days: &[NaiveDate],
+    ) -> Result<DataFrame> {
+        let frame = self.frame(input, table)?;
+        match input.date_column() {
+            Some((column, zone)) => self.with_local_date(input, frame, column, zone, days),
+            None => Ok(frame),
         }
     }
 
@@ -113,4 +151,11 @@ fn timestamp(us: i64, unit: TimeUnit, tz: Option<Arc<str>>) -> Expr {
         }
     };
     Expr::Literal(value, None)
+}
+
+fn is_parse_error(error: &DataFusionError) -> bool {
+    match error.find_root() {
+        DataFusionError::ArrowError(error, _) => matches!(**error, ArrowError::ParseError(_)),
+        _ => false,
+    }
 }

@@ -49,7 +49,7 @@ impl Compiler<'_> {
         let on = format!("{field}.on");
         let fact_key = self.column(&on, lookup.on.fact(), &log)?;
         let key = self.column(&on, lookup.on.dimension(), &dimension)?;
-        self.check_key_types(&on, &log, &dimension, lookup)?;
+        self.check_key_types(&on, &log, &dimension, &lookup.on)?;
         self.check_unique(field, input, &dimension, &key, lookup.on.dimension())
             .await?;
 
@@ -104,40 +104,6 @@ impl Compiler<'_> {
             attributes,
             unmatched: fact_key.is_not_null().and(matches.is_null()),
         })
-    }
-
-    fn check_key_types(
-        &self,
-        field: &str,
-        log: &DataFrame,
-        dimension: &DataFrame,
-        lookup: &Lookup,
-    ) -> Result<()> {
-        let type_of = |frame: &DataFrame, name: &str| {
-            let field = frame.schema().field_with_unqualified_name(name);
-            field
-                .map(|f| f.data_type().clone())
-                .map_err(|e| self.plan_error(e))
-        };
-        let fact = type_of(log, lookup.on.fact())?;
-        let dim = type_of(dimension, lookup.on.dimension())?;
-        let is_text = |t: &DataType| match t {
-            DataType::Dictionary(_, values) => values.is_string(),
-            t => t.is_string(),
-        };
-        let fits =
-            fact == dim || fact.is_integer() && dim.is_integer() || is_text(&fact) && is_text(&dim);
-        if fits {
-            return Ok(());
-        }
-        Err(self.field_error(
-            field,
-            format!(
-                "the keys don't fit: '{}' is {fact} in the log, '{}' is {dim} in the dimension",
-                lookup.on.fact(),
-                lookup.on.dimension()
-            ),
-        ))
     }
 
     /// Fails if a key occurs twice: rows of the log would count twice.

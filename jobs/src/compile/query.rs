@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use chrono::NaiveDate;
-use datafusion::common::TableReference;
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{TableReference, plan_err};
 use datafusion::execution::context::SQLOptions;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Sort, SortExpr};
 use rankmill_engine::Session;
@@ -45,8 +46,32 @@ pub(crate) async fn compile_query(
         .with_allow_dml(false)
         .with_allow_statements(false)
         .verify_plan(&plan)
-        .map_err(|e| compiler.sql_error("sql", sql, &e))?;
-    with_total_order(plan).map_err(|e| compiler.sql_error("sql", sql, &e))
+        .and_then(|()| only_rows(&plan))
+        .and_then(|()| with_ordered_limits(plan))
+        .and_then(with_total_order)
+        .map_err(|e| compiler.sql_error("sql", sql, &e))
+}
+
+/// Statements that answer about a query instead of answering it.
+fn only_rows(plan: &LogicalPlan) -> datafusion::error::Result<()> {
+    match plan {
+        LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) | LogicalPlan::DescribeTable(_) => {
+            plan_err!("only a query can be published, such as SELECT …")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Orders the input of every LIMIT, in subqueries too, so that it keeps the same rows however
+/// the work was split.
+fn with_ordered_limits(plan: LogicalPlan) -> datafusion::error::Result<LogicalPlan> {
+    let ordered = plan.transform_up_with_subqueries(|node| {
+        Ok(match node {
+            LogicalPlan::Limit(_) => Transformed::yes(with_total_order(node)?),
+            other => Transformed::no(other),
+        })
+    })?;
+    Ok(ordered.data)
 }
 
 /// Extends the query's own order by all of its columns, so that ties, and with them the rows

@@ -16,10 +16,10 @@ use rankmill_engine::Session;
 use rankmill_engine::rank::{RankNode, Ranking};
 use rankmill_engine::source::DATE_COLUMN;
 
-use super::Compiler;
 use super::frame::date_literal;
 use super::lookup::unknown;
 use super::measures::count_rows;
+use super::{Compiler, is_text};
 use crate::error::Result;
 use crate::inputs::Inputs;
 use crate::spec::{RankingSpec, Spec};
@@ -57,6 +57,10 @@ pub(crate) async fn compile_ranking(
     let mut measures = compiler.measures(ranking, log.schema())?;
     let item = compiler.column("ranking.item", &ranking.item, &log)?;
     let mut keys = compiler.log_keys(ranking, spec, &log)?;
+
+    compiler
+        .check_labels(session, spec, inputs, dates, &log)
+        .await?;
 
     let (mut frame, run_date) = compiler.with_run_date(log, inputs, dates)?;
     let mut totals = Vec::new();
@@ -136,17 +140,36 @@ impl Compiler<'_> {
             }
             let column = self.column(&format!("ranking.per[{i}]"), name, log)?;
             let field = log.schema().field_with_unqualified_name(name);
-            let is_text = match field.map_err(|e| self.plan_error(e))?.data_type() {
-                DataType::Dictionary(_, values) => values.is_string(),
-                t => t.is_string(),
-            };
-            let key = match is_text {
+            let field = field.map_err(|e| self.plan_error(e))?;
+            let key = match is_text(field.data_type()) {
                 true => coalesce(vec![cast(column, DataType::Utf8View), unknown()]),
                 false => column,
             };
             keys.push((name.clone(), key));
         }
         Ok(keys)
+    }
+
+    /// Labels are joined when all else is done: what is wrong with them shows now.
+    async fn check_labels(
+        &self,
+        session: &Session,
+        spec: &Spec,
+        inputs: &Inputs,
+        dates: &[NaiveDate],
+        log: &DataFrame,
+    ) -> Result<()> {
+        for (labels, input) in spec.labels.iter().zip(&inputs.labels) {
+            let table = input.open(session, &spec.name, dates).await?;
+            let dimension = self.frame(input, table)?;
+            let on = format!("{}.on", input.field);
+            self.column(&on, labels.on.dimension(), &dimension)?;
+            self.check_key_types(&on, log, &dimension, &labels.on)?;
+            for (i, name) in labels.columns.iter().enumerate() {
+                self.column(&format!("{}.columns[{i}]", input.field), name, &dimension)?;
+            }
+        }
+        Ok(())
     }
 
     /// Gives each row the date, or dates, whose ranking it counts for.
@@ -158,6 +181,10 @@ impl Compiler<'_> {
     ) -> Result<(DataFrame, Expr)> {
         let input = &inputs.logs[0];
         let date = Expr::Column(Column::new_unqualified(DATE_COLUMN));
+        // A constant: DataFusion then doesn't group by it. All days of the window count for it.
+        if let [run_date] = dates {
+            return Ok((log, date_literal(*run_date)));
+        }
         if input.window_days == 1 {
             return Ok((log, date));
         }

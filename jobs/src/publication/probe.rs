@@ -15,7 +15,9 @@ use super::target::{Target, store_error};
 /// if there is nothing to write against, or the store's.
 pub async fn probe(target: &Target) -> Result<(), Error> {
     let path = target.probe_path(Uuid::now_v7().to_string());
-    let probed = steps(target, &path).await;
+    // Where not even this is accepted there is nothing to delete, and perhaps nobody to ask.
+    let first = accepted(target, &path, "first", PutMode::Create).await?;
+    let probed = steps(target, &path, first).await;
     if let Err(cause) = target.store.delete(&path).await {
         let error = store_error("delete", &path)(cause);
         tracing::debug!(?error, "left a probe object behind");
@@ -23,9 +25,9 @@ pub async fn probe(target: &Target) -> Result<(), Error> {
     probed
 }
 
-async fn steps(target: &Target, path: &Path) -> Result<(), Error> {
+/// `first` is what the object's creation gave.
+async fn steps(target: &Target, path: &Path, first: UpdateVersion) -> Result<(), Error> {
     // Each body differs: the ETag of an S3 object is a digest of its content.
-    let first = accepted(target, path, "first", PutMode::Create).await?;
     refused(target, path, PutMode::Create, "create over an object").await?;
     let second = accepted(target, path, "second", PutMode::Update(first.clone())).await?;
     if first == second {

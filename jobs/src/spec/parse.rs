@@ -49,7 +49,10 @@ pub(super) struct Mistake {
 /// Parses and validates a spec; every placeholder must have a value in `params`. `origin` names
 /// the spec in errors. The placeholders stay: [`Spec::fill`] replaces them for a date.
 pub fn parse(yaml: &str, origin: &str, params: &Params) -> Result<Spec, SpecError> {
-    let spec: Spec = serde_saphyr::from_str(yaml).map_err(|e| from_yaml_error(&e, origin))?;
+    // A column may be called `y`, `no` or `on`: only true and false are booleans.
+    let options = serde_saphyr::options! { strict_booleans: true };
+    let spec: Spec = serde_saphyr::from_str_with_options(yaml, options)
+        .map_err(|e| from_yaml_error(&e, origin))?;
     let checked = spec
         .validate()
         .and_then(|()| spec.try_fill(params, NaiveDate::default()));

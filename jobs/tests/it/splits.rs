@@ -41,7 +41,6 @@ proptest! {
     fn any_split_gives_the_same_bytes(
         scenario in scenario(), a in layout(), b in layout(),
     ) {
-        let scenario = scenario.with_plain_extremes();
         let plain = published(&scenario, &Layout::PLAIN, 1, 8_192);
         for (layout, threads, batch_rows) in [(a, 2, 8_192), (b, 5, 3)] {
             let split = published(&scenario, &layout, threads, batch_rows);
