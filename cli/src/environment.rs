@@ -33,6 +33,9 @@ pub(crate) struct Job {
 
 impl Environment {
     pub(crate) fn new(global: &Global) -> anyhow::Result<Self> {
+        if global.lake.trim().is_empty() {
+            bail!(Usage("--lake (or RANKMILL_LAKE) is empty".to_owned()));
+        }
         let available = std::thread::available_parallelism();
         let threads = match global.threads {
             Some(threads) => threads.get(),

@@ -2,16 +2,12 @@
 //!
 //! Exit codes: 0 done, 1 the job failed, 2 usage or environment.
 
-#![allow(
-    clippy::print_stdout,
-    reason = "this crate's business: results go to stdout, all else to stderr"
-)]
-
 mod args;
 mod commands;
 mod environment;
 mod human;
 mod outcome;
+mod output;
 mod progress;
 mod table;
 

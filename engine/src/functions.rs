@@ -5,7 +5,7 @@
 
 mod age_band;
 mod avg;
-mod distinct_text;
+mod distinct;
 mod exact_float;
 mod float_extreme;
 mod group_state;
@@ -19,6 +19,7 @@ use std::sync::Arc;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 
 pub use age_band::age_band_of;
+pub(crate) use distinct::DistinctKind;
 pub use exact_float::ExactFloatSum;
 pub use local_date::{TimeZone, TimeZoneError, day_bounds_us};
 pub use log_histogram::LogHistogram;
@@ -31,9 +32,9 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     ]
 }
 
-/// Exact distinct counts of texts; see [`Aggregates`](crate::rules::Aggregates).
-pub(crate) fn count_distinct_text() -> Arc<AggregateUDF> {
-    Arc::new(AggregateUDF::from(distinct_text::CountDistinctText::new()))
+/// Exact distinct counts; see [`Aggregates`](crate::rules::Aggregates).
+pub(crate) fn count_distinct(kind: DistinctKind) -> Arc<AggregateUDF> {
+    Arc::new(AggregateUDF::from(distinct::CountDistinct::new(kind)))
 }
 
 /// The smallest or the largest float; see [`Aggregates`](crate::rules::Aggregates).
@@ -49,7 +50,8 @@ pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
     vec![
         Arc::new(AggregateUDF::from(sum::ExactSum::new())),
         Arc::new(AggregateUDF::from(avg::ExactAvg::new())),
-        count_distinct_text(),
+        count_distinct(DistinctKind::Text),
+        count_distinct(DistinctKind::Integer),
         float_extreme(false),
         float_extreme(true),
         Arc::new(AggregateUDF::from(percentile::HistogramPercentile::new())),

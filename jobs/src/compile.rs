@@ -12,9 +12,10 @@ pub(crate) use ranking::{NULL_ITEMS, ROWS, RUN_DATE, compile_ranking};
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::DataType;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, TableReference};
 use datafusion::datasource::provider_as_source;
-use datafusion::logical_expr::{Expr, LogicalPlanBuilder};
+use datafusion::logical_expr::{Expr, LogicalPlanBuilder, Volatility};
 use datafusion::prelude::{DataFrame, SessionContext};
 use rankmill_engine::source::SourceTable;
 
@@ -72,9 +73,15 @@ impl Compiler<'_> {
 
     /// Parses SQL of the spec over a schema.
     fn expr(&self, field: &str, sql: &str, schema: &DFSchema) -> Result<Expr> {
-        self.context
+        let expr = self
+            .context
             .parse_sql_expr(sql, schema)
-            .map_err(|e| self.sql_error(field, sql, &e))
+            .map_err(|e| self.sql_error(field, sql, &e))?;
+        match changing_function(&expr) {
+            Ok(None) => Ok(expr),
+            Ok(Some(name)) => Err(self.field_error(field, changing(&name))),
+            Err(e) => Err(self.plan_error(e)),
+        }
     }
 
     fn sql_error(
@@ -132,4 +139,27 @@ fn is_text(data_type: &DataType) -> bool {
         DataType::Dictionary(_, values) => values.is_string(),
         t => t.is_string(),
     }
+}
+
+/// The name of a function in an expression whose result differs from call to call, such as
+/// `random` or `now`: a result must be a function of the files alone.
+fn changing_function(expr: &Expr) -> datafusion::error::Result<Option<String>> {
+    let mut found = None;
+    expr.apply(|node| {
+        if let Expr::ScalarFunction(call) = node
+            && call.func.signature().volatility != Volatility::Immutable
+        {
+            found = Some(call.func.name().to_owned());
+            return Ok(TreeNodeRecursion::Stop);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(found)
+}
+
+fn changing(function: &str) -> String {
+    format!(
+        "'{function}' gives another result each time; a result must follow from the files alone \
+         (the date of the run is {{date}})"
+    )
 }

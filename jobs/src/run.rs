@@ -14,7 +14,7 @@ use rankmill_engine::{Location, ScanProgress, Session};
 
 pub use compute::explain;
 
-use self::compute::compute;
+use self::compute::{compute, name_broken_file};
 use self::publish::{fingerprint, publish};
 use crate::compile::Compiler;
 use crate::error::{Error, Result};
@@ -143,7 +143,6 @@ pub async fn run(
 ) -> Result<RunReport> {
     let begun = Instant::now();
     let target = target_of(session, spec, params)?;
-    probe(&target).await.map_err(publication_error(spec))?;
     let mut dates = request.dates.clone();
     dates.sort_unstable();
     dates.dedup();
@@ -160,6 +159,12 @@ pub async fn run(
         unmatched: Vec::new(),
         elapsed: Duration::ZERO,
     };
+    if let Some(first) = dates.first() {
+        // Nothing is written, not even to probe, where there is nothing to read: a lake's
+        // address may be mistyped.
+        Inputs::list(session, &spec.fill(params, *first), &[*first]).await?;
+        probe(&target).await.map_err(publication_error(spec))?;
+    }
     for dates in passes.into_iter().filter(|dates| !dates.is_empty()) {
         let pass = Pass {
             session,
@@ -296,8 +301,12 @@ impl Pass<'_> {
                 continue;
             }
             let table = input.open(self.session, &self.spec.name, &[date]).await?;
-            if !compiler.has_rows(input, table, date).await? {
-                return Ok(Some(input.source.base().to_string()));
+            match compiler.has_rows(input, table, date).await {
+                Ok(true) => {}
+                Ok(false) => return Ok(Some(input.source.base().to_string())),
+                Err(e) => {
+                    return Err(name_broken_file(self.session, &self.spec, inputs, e).await);
+                }
             }
         }
         Ok(None)

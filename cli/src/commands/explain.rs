@@ -4,6 +4,7 @@ use rankmill_jobs::explain;
 
 use crate::args::{ExplainArgs, Format};
 use crate::environment::Environment;
+use crate::output;
 
 pub(crate) async fn run(environment: &Environment, args: &ExplainArgs) -> anyhow::Result<u8> {
     let job = environment.job(&args.job)?;
@@ -11,11 +12,11 @@ pub(crate) async fn run(environment: &Environment, args: &ExplainArgs) -> anyhow
     let session = environment.session()?;
     let plan = explain(&session, &job.spec, &job.params, &dates).await?;
     match environment.format {
-        Format::Table => println!("{plan}"),
-        Format::Json => println!(
+        Format::Table => output::line(format_args!("{plan}"))?,
+        Format::Json => output::line(format_args!(
             "{}",
             serde_json::json!({ "job": job.spec.name, "plan": plan })
-        ),
+        ))?,
     }
     Ok(0)
 }

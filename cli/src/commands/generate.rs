@@ -7,6 +7,7 @@ use rankmill_datagen::{Config, Plan, Report, Table, generate};
 use crate::args::{Format, GenerateArgs};
 use crate::environment::Environment;
 use crate::human;
+use crate::output;
 use crate::progress::Progress;
 
 pub(crate) async fn run(environment: &Environment, args: &GenerateArgs) -> anyhow::Result<u8> {
@@ -28,8 +29,10 @@ pub(crate) async fn run(environment: &Environment, args: &GenerateArgs) -> anyho
     };
     let report = generate_lake(environment, config, args.replace).await?;
     match environment.format {
-        Format::Table => print!("{}", summary(environment, &report)),
-        Format::Json => println!(
+        Format::Table => {
+            output::line(format_args!("{}", summary(environment, &report).trim_end()))?
+        }
+        Format::Json => output::line(format_args!(
             "{}",
             serde_json::json!({
                 "lake": environment.lake,
@@ -37,7 +40,7 @@ pub(crate) async fn run(environment: &Environment, args: &GenerateArgs) -> anyho
                 "elapsed_seconds": report.elapsed.as_secs_f64(),
                 "tables": report.tables,
             })
-        ),
+        ))?,
     }
     Ok(0)
 }

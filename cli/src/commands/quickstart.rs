@@ -10,6 +10,7 @@ use super::generate::{generate_lake, summary};
 use super::run::run_and_summarise;
 use crate::args::{QuickstartArgs, SpecChoice};
 use crate::environment::Environment;
+use crate::output;
 use crate::table;
 
 const CLICK_ROWS: u64 = 5_000_000;
@@ -64,11 +65,13 @@ pub(crate) async fn run(environment: &Environment, args: &QuickstartArgs) -> any
             job.spec.fill(&job.params, last).output.path
         ));
     }
-    println!("\nThe rankings lie in, for example,");
+    output::line(format_args!("\nThe rankings lie in, for example,"))?;
     for folder in folders {
-        println!("  {folder}");
+        output::line(format_args!("  {folder}"))?;
     }
-    println!("where current.json names the files of the day: Parquet, and ranking.json to serve.");
+    output::line(format_args!(
+        "where current.json names the files of the day: Parquet, and ranking.json to serve."
+    ))?;
     Ok(0)
 }
 
@@ -77,7 +80,10 @@ fn print_top(
     date: NaiveDate,
     rows: datafusion::arrow::array::RecordBatch,
 ) -> anyhow::Result<()> {
-    println!("\n{name} {date}");
-    println!("{}", table::render(&table::top(&rows, SHOWN)?)?);
+    output::line(format_args!("\n{name} {date}"))?;
+    output::line(format_args!(
+        "{}",
+        table::render(&table::top(&rows, SHOWN)?)?
+    ))?;
     Ok(())
 }

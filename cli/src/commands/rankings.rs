@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::args::{Format, RankingsArgs, RankingsCommand};
 use crate::environment::{Environment, Job};
 use crate::outcome::{FAILED, Usage};
+use crate::output;
 use crate::table;
 
 /// Commit points read at once.
@@ -78,10 +79,13 @@ impl View<'_> {
         };
         match self.environment.format {
             Format::Table => {
-                println!("{name} {date}, generation {}", commit.id.generation);
-                println!("{}", table::render(&rows)?);
+                output::line(format_args!(
+                    "{name} {date}, generation {}",
+                    commit.id.generation
+                ))?;
+                output::line(format_args!("{}", table::render(&rows)?))?;
             }
-            Format::Json => println!(
+            Format::Json => output::line(format_args!(
                 "{}",
                 json!({
                     "job": name,
@@ -89,7 +93,7 @@ impl View<'_> {
                     "generation": commit.id.generation,
                     "rows": table::to_json(&rows)?,
                 })
-            ),
+            ))?,
         }
         Ok(0)
     }
@@ -103,8 +107,7 @@ impl View<'_> {
             .await
             .map_err(|e| self.failed(e))?;
         let commits: Vec<Commit> = commits.into_iter().flatten().collect();
-        self.print_commits(&commits);
-        Ok(0)
+        self.print_commits(&commits)
     }
 
     async fn history(&self, date: NaiveDate) -> anyhow::Result<u8> {
@@ -114,8 +117,7 @@ impl View<'_> {
         if commits.is_empty() {
             bail!("{}: {date} is not published", self.job.spec.name);
         }
-        self.print_commits(&commits);
-        Ok(0)
+        self.print_commits(&commits)
     }
 
     async fn rollback(&self, date: NaiveDate, to: u64) -> anyhow::Result<u8> {
@@ -143,8 +145,11 @@ impl View<'_> {
             }
         };
         match self.environment.format {
-            Format::Table => println!("{text}"),
-            Format::Json => println!("{}", json!({ "generation": generation, "message": text })),
+            Format::Table => output::line(format_args!("{text}"))?,
+            Format::Json => output::line(format_args!(
+                "{}",
+                json!({ "generation": generation, "message": text })
+            ))?,
         }
         Ok(code)
     }
@@ -160,23 +165,30 @@ impl View<'_> {
         }
     }
 
-    fn print_commits(&self, commits: &[Commit]) {
+    fn print_commits(&self, commits: &[Commit]) -> anyhow::Result<u8> {
         match self.environment.format {
-            Format::Json => println!("{}", json!(commits)),
+            Format::Json => output::line(format_args!("{}", json!(commits)))?,
             Format::Table => {
-                println!("date        generation    rows  inputs  committed at          run");
+                output::line(format_args!(
+                    "date        generation    rows  inputs  committed at          run"
+                ))?;
                 for commit in commits {
-                    println!(
-                        "{}  {:>10}  {:>6}  {:>6}  {}  {}",
+                    output::line(format_args!(
+                        "{}  {:>10}  {:>6}  {:>6}  {}  {}{}",
                         commit.date,
                         commit.id.generation,
                         commit.rows,
                         commit.fingerprint.inputs.len(),
                         commit.committed_at.format("%Y-%m-%dT%H:%M:%SZ"),
                         commit.id.run_id,
-                    );
+                        match commit.rolled_back_to {
+                            Some(generation) => format!("  is generation {generation} again"),
+                            None => String::new(),
+                        },
+                    ))?;
                 }
             }
         }
+        Ok(0)
     }
 }

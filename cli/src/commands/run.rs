@@ -8,6 +8,7 @@ use crate::args::{Format, RunArgs};
 use crate::environment::{Environment, Job};
 use crate::human;
 use crate::outcome::FAILED;
+use crate::output;
 use crate::progress::Progress;
 use crate::table;
 
@@ -22,7 +23,7 @@ pub(crate) async fn run(environment: &Environment, args: &RunArgs) -> anyhow::Re
     let report = run_and_summarise(environment, &session, &job, &request).await?;
     match environment.format {
         Format::Table => print_last(&session, &job, &report, args.show).await?,
-        Format::Json => println!("{}", to_json(&job, &report)),
+        Format::Json => output::line(format_args!("{}", to_json(&job, &report)))?,
     }
     let gaps = report
         .dates
@@ -62,7 +63,10 @@ async fn print_last(
     };
     let target = target_of(session, &job.spec, &job.params)?;
     if let Some((_, rows)) = read_ranking(&target, &job.spec.name, last.date).await? {
-        println!("{}", table::render(&table::top(&rows, show)?)?);
+        output::line(format_args!(
+            "{}",
+            table::render(&table::top(&rows, show)?)?
+        ))?;
     }
     Ok(())
 }

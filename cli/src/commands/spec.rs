@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::args::{Format, SpecArgs, SpecCommand};
 use crate::environment::Environment;
 use crate::outcome::Usage;
+use crate::output;
 
 pub(crate) async fn run(environment: &Environment, args: SpecArgs) -> anyhow::Result<u8> {
     match args.command {
@@ -19,18 +20,21 @@ pub(crate) async fn run(environment: &Environment, args: SpecArgs) -> anyhow::Re
                 explain(&environment.session()?, &job.spec, &job.params, &dates).await?;
             }
             match environment.format {
-                Format::Table => println!("{}: ok", job.spec.name),
-                Format::Json => println!("{}", json!({ "job": job.spec.name, "ok": true })),
+                Format::Table => output::line(format_args!("{}: ok", job.spec.name))?,
+                Format::Json => output::line(format_args!(
+                    "{}",
+                    json!({ "job": job.spec.name, "ok": true })
+                ))?,
             }
         }
-        SpecCommand::Schema => println!("{:#}", json_schema()),
+        SpecCommand::Schema => output::line(format_args!("{:#}", json_schema()))?,
         SpecCommand::List => {
             for shipped in SHIPPED {
-                println!("{}", shipped.name);
+                output::line(format_args!("{}", shipped.name))?;
             }
         }
         SpecCommand::Show { name } => match shipped::find(&name) {
-            Some(shipped) => print!("{}", shipped.yaml),
+            Some(shipped) => output::line(format_args!("{}", shipped.yaml.trim_end()))?,
             None => {
                 let names = SHIPPED.map(|shipped| shipped.name).join(", ");
                 let wrong = format!("there is no shipped job '{name}'; shipped are {names}");

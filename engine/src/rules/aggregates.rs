@@ -10,15 +10,16 @@ use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::{Aggregate, AggregateUDF, Expr, ExprSchemable, LogicalPlan, cast};
 use datafusion::optimizer::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
-use crate::functions::{count_distinct_text, float_extreme};
+use crate::functions::{DistinctKind, count_distinct, float_extreme};
 
-/// - `count(distinct x)`: DataFusion counts distinct integers of all groups together, but keeps a
-///   set for each group for every other type. Texts go to `count_distinct_text`; dates and
-///   timestamps are counted as the integers that they are.
+/// - `count(distinct x)`: DataFusion keeps a set for each group, but for integers. Texts go to
+///   `count_distinct_text`; integers, dates and timestamps to `count_distinct_integer`, whose
+///   pairs take half the memory.
 /// - `min(x)` and `max(x)` of floats go to `float_min` and `float_max`.
 #[derive(Debug)]
 pub struct Aggregates {
     text: Arc<AggregateUDF>,
+    integer: Arc<AggregateUDF>,
     float_min: Arc<AggregateUDF>,
     float_max: Arc<AggregateUDF>,
 }
@@ -26,7 +27,8 @@ pub struct Aggregates {
 impl Default for Aggregates {
     fn default() -> Self {
         Self {
-            text: count_distinct_text(),
+            text: count_distinct(DistinctKind::Text),
+            integer: count_distinct(DistinctKind::Integer),
             float_min: float_extreme(false),
             float_max: float_extreme(true),
         }
@@ -108,19 +110,22 @@ impl Aggregates {
         argument: &Expr,
         argument_type: &DataType,
     ) -> Option<Expr> {
-        let as_integer = |integer| (&call.func, cast(argument.clone(), integer), true);
-        let (func, argument, distinct) = match argument_type {
-            DataType::Utf8View => (&self.text, argument.clone(), false),
-            DataType::Utf8 | DataType::LargeUtf8 => (
-                &self.text,
-                cast(argument.clone(), DataType::Utf8View),
-                false,
-            ),
-            DataType::Date32 => as_integer(DataType::Int32),
-            DataType::Date64 | DataType::Timestamp(_, _) => as_integer(DataType::Int64),
+        let (func, value_type) = match argument_type {
+            DataType::Utf8View | DataType::Utf8 | DataType::LargeUtf8 => {
+                (&self.text, DataType::Utf8View)
+            }
+            DataType::UInt64 => return None,
+            t if t.is_integer() => (&self.integer, DataType::Int64),
+            DataType::Date32 | DataType::Date64 | DataType::Timestamp(_, _) => {
+                (&self.integer, DataType::Int64)
+            }
             _ => return None,
         };
-        Some(replaced(call, func, argument, distinct))
+        let argument = match *argument_type == value_type {
+            true => argument.clone(),
+            false => cast(argument.clone(), value_type),
+        };
+        Some(replaced(call, func, argument, false))
     }
 }
 

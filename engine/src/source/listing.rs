@@ -16,6 +16,8 @@ use crate::session::Session;
 
 /// Listings of single dates under way at once.
 const CONCURRENT_LISTINGS: usize = 16;
+/// Where Hive and Spark put rows whose partition column is null: they count for no date.
+const HIVE_NULL: &str = "__HIVE_DEFAULT_PARTITION__";
 
 /// One file of a source.
 #[derive(Debug, Clone, PartialEq)]
@@ -95,15 +97,10 @@ pub async fn list_files(
 ) -> Result<Vec<SourceFile>> {
     let store = session.stores().of(&source.base)?;
     let mut files = match (partition, dates, &source.pattern) {
-        (Some(key), Some(dates), None) => {
-            let by_date = list_date_folders(&store, &source.base, key, dates).await?;
-            // Nothing directly below: the dates may lie deeper, or in the path itself.
-            if by_date.is_empty() {
-                list_all(&store, &source.base).await?
-            } else {
-                by_date
-            }
-        }
+        (Some(key), Some(dates), None) => match date_folders(&store, &source.base, key).await? {
+            Some(folders) => list_folders(&store, &source.base, &folders, dates).await?,
+            None => list_all(&store, &source.base).await?,
+        },
         _ => list_all(&store, &source.base).await?,
     };
     let one_file = files.len() == 1 && &files[0].location == source.base.path();
@@ -116,7 +113,14 @@ pub async fn list_files(
     });
     files.sort_by(|a, b| a.location.cmp(&b.location));
     let mut listed = Vec::with_capacity(files.len());
-    for meta in files {
+    let of_no_date = |meta: &ObjectMeta| {
+        let in_folder = |key: &str| {
+            let folder = format!("{key}={HIVE_NULL}");
+            meta.location.parts().any(|part| part.as_ref() == folder)
+        };
+        partition.is_some_and(in_folder)
+    };
+    for meta in files.into_iter().filter(|meta| !of_no_date(meta)) {
         let date = match partition {
             None => None,
             Some(key) => Some(date_of(&source.base, &meta.location, key)?),
@@ -128,20 +132,53 @@ pub async fn list_files(
     Ok(listed)
 }
 
-async fn list_date_folders(
+/// The folders `key=DATE` directly below a place and their dates, so that of a long history only
+/// the dates wanted need to be listed; `None` if something else is there too: files may then lie
+/// anywhere.
+async fn date_folders(
     store: &Arc<dyn ObjectStore>,
     base: &Location,
     key: &str,
+) -> Result<Option<Vec<(Path, NaiveDate)>>> {
+    let path = base.path();
+    let prefix = (!path.as_ref().is_empty()).then_some(path);
+    let listed = match store.list_with_delimiter(prefix).await {
+        Ok(listed) => listed,
+        Err(object_store::Error::NotFound { .. }) => return Ok(None),
+        // What a file answers differs between stores and systems.
+        Err(_) if base.store_url().scheme() == "file" => return Ok(None),
+        Err(source) => return Err(list_error(base, source)),
+    };
+    let is_data = |path: &&Path| is_visible(path, base.path());
+    if listed.objects.iter().any(|meta| is_data(&&meta.location)) {
+        return Ok(None);
+    }
+    let mut folders = Vec::new();
+    for folder in listed.common_prefixes.iter().filter(is_data) {
+        let name = folder.filename().unwrap_or_default();
+        let value = name
+            .strip_prefix(key)
+            .and_then(|rest| rest.strip_prefix('='));
+        match value {
+            None => return Ok(None),
+            Some(HIVE_NULL) => {}
+            Some(_) => folders.push((folder.clone(), date_of(base, folder, key)?)),
+        }
+    }
+    Ok((!folders.is_empty()).then_some(folders))
+}
+
+async fn list_folders(
+    store: &Arc<dyn ObjectStore>,
+    base: &Location,
+    folders: &[(Path, NaiveDate)],
     dates: &[NaiveDate],
 ) -> Result<Vec<ObjectMeta>> {
-    let mut folders = Vec::with_capacity(dates.len());
-    for date in dates {
-        folders.push(base.join(&format!("{key}={date}/")));
-    }
     // Boxed: the compiler can't prove nested closures over references to be `Send`.
     let listings: Vec<BoxFuture<'_, Result<Vec<ObjectMeta>>>> = folders
         .iter()
-        .map(|folder| list_below(store, folder).boxed())
+        .filter(|(_, date)| dates.contains(date))
+        .map(|(folder, _)| list_below(store, base, folder).boxed())
         .collect();
     let listings: Vec<Vec<ObjectMeta>> = stream::iter(listings)
         .buffer_unordered(CONCURRENT_LISTINGS)
@@ -160,7 +197,7 @@ async fn list_all(store: &Arc<dyn ObjectStore>, base: &Location) -> Result<Vec<O
             Err(source) => return Err(list_error(base, source)),
         }
     }
-    list_below(store, base).await
+    list_below(store, base, base.path()).await
 }
 
 fn head_only() -> object_store::GetOptions {
@@ -170,13 +207,16 @@ fn head_only() -> object_store::GetOptions {
     }
 }
 
-async fn list_below(store: &Arc<dyn ObjectStore>, folder: &Location) -> Result<Vec<ObjectMeta>> {
-    let path = folder.path();
-    let prefix = (!path.as_ref().is_empty()).then_some(path);
+async fn list_below(
+    store: &Arc<dyn ObjectStore>,
+    base: &Location,
+    folder: &Path,
+) -> Result<Vec<ObjectMeta>> {
+    let prefix = (!folder.as_ref().is_empty()).then_some(folder);
     match store.list(prefix).try_collect().await {
         Ok(files) => Ok(files),
         Err(object_store::Error::NotFound { .. }) => Ok(Vec::new()),
-        Err(source) => Err(list_error(folder, source)),
+        Err(source) => Err(list_error(base, source)),
     }
 }
 
@@ -250,6 +290,9 @@ mod tests {
             "date=2026-01-02/_SUCCESS",
             "date=2026-01-02/.b.parquet.crc",
             "date=2026-01-03/_temporary/c.parquet",
+            "mixed/date=20260102/e.parquet",
+            "mixed/date=2026-01-01/f.parquet",
+            "mixed/date=__HIVE_DEFAULT_PARTITION__/g.parquet",
             "readme.md",
             "deep/region=kr/date=20260102/d.parquet",
             "logs/x.csv.gz",
@@ -268,11 +311,26 @@ mod tests {
         let day = ["2026-01-02"];
         assert_eq!(
             listed(&format!("{base}/"), parquet, None, &[]).await,
-            ["a.parquet", "b.parquet", "d.parquet"]
+            [
+                "a.parquet",
+                "b.parquet",
+                "d.parquet",
+                "f.parquet",
+                "e.parquet",
+                "g.parquet"
+            ]
         );
+        // Other folders lie beside the dates: theirs count too.
         assert_eq!(
             listed(&base, parquet, Some("date"), &day).await,
-            ["b.parquet"]
+            ["b.parquet", "d.parquet", "e.parquet"]
+        );
+        // Only dates, in both spellings, and a folder for rows without one.
+        let mixed = format!("{base}/mixed");
+        let days = ["2026-01-01", "2026-01-02"];
+        assert_eq!(
+            listed(&mixed, parquet, Some("date"), &days).await,
+            ["f.parquet", "e.parquet"]
         );
         assert_eq!(
             listed(&format!("{base}/deep/"), parquet, Some("date"), &day).await,

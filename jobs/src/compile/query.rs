@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use chrono::NaiveDate;
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::common::{TableReference, plan_err};
 use datafusion::execution::context::SQLOptions;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Sort, SortExpr};
 use rankmill_engine::Session;
 
-use super::Compiler;
+use super::{Compiler, changing, changing_function};
 use crate::error::Result;
 use crate::inputs::Inputs;
 use crate::spec::Spec;
@@ -58,7 +58,23 @@ fn only_rows(plan: &LogicalPlan) -> datafusion::error::Result<()> {
         LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) | LogicalPlan::DescribeTable(_) => {
             plan_err!("only a query can be published, such as SELECT …")
         }
-        _ => Ok(()),
+        _ => no_changing_function(plan),
+    }
+}
+
+fn no_changing_function(plan: &LogicalPlan) -> datafusion::error::Result<()> {
+    let mut found = None;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            if found.is_none() {
+                found = changing_function(expr)?;
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })
+    })?;
+    match found {
+        None => Ok(()),
+        Some(name) => plan_err!("{}", changing(&name)),
     }
 }
 
@@ -88,6 +104,12 @@ fn with_total_order(plan: LogicalPlan) -> datafusion::error::Result<LogicalPlan>
             limit.input = Arc::new(with_total_order(Arc::unwrap_or_clone(limit.input))?);
             Ok(LogicalPlan::Limit(limit))
         }
+        // WITH t AS (… ORDER BY …) SELECT * FROM t LIMIT n: the order lies below the alias.
+        LogicalPlan::SubqueryAlias(mut alias) if is_ordered(&alias.input) => {
+            let input = Arc::unwrap_or_clone(alias.input);
+            alias.input = Arc::new(with_total_order(input)?);
+            Ok(LogicalPlan::SubqueryAlias(alias))
+        }
         LogicalPlan::Sort(mut sort) => {
             sort.expr.extend(ascending(&sort.input));
             Ok(LogicalPlan::Sort(Sort {
@@ -108,6 +130,7 @@ fn is_ordered(plan: &LogicalPlan) -> bool {
         LogicalPlan::Sort(_) => true,
         LogicalPlan::Limit(limit) => is_ordered(&limit.input),
         LogicalPlan::Projection(projection) => is_ordered(&projection.input),
+        LogicalPlan::SubqueryAlias(alias) => is_ordered(&alias.input),
         _ => false,
     }
 }

@@ -157,7 +157,12 @@ async fn execute(
 }
 
 /// Decoders don't say in which file they failed: if it looks like one did, look for it.
-async fn name_broken_file(session: &Session, spec: &Spec, inputs: &Inputs, error: Error) -> Error {
+pub(super) async fn name_broken_file(
+    session: &Session,
+    spec: &Spec,
+    inputs: &Inputs,
+    error: Error,
+) -> Error {
     let Error::Engine { source, .. } = &error else {
         return error;
     };

@@ -1,11 +1,12 @@
-//! `count_distinct_text`: exact distinct counts of texts for many groups at once.
+//! Exact distinct counts for many groups at once.
 //!
 //! DataFusion counts distinct texts with a set of its own for each group, which costs kilobytes
 //! even for a group of one row: a ranking of web pages has tens of thousands of groups. Here all
-//! groups share one dictionary of the texts and one set of (group, text number) pairs.
+//! groups share one set of (group, value) pairs; texts are numbered in one dictionary first.
 //! The rule [`Aggregates`](crate::rules::Aggregates) puts it in place of `count(distinct x)`.
 
-mod pairs;
+mod integers;
+mod texts;
 
 use std::sync::Arc;
 
@@ -20,29 +21,90 @@ use datafusion::logical_expr::{
     Accumulator, AggregateUDFImpl, EmitTo, GroupsAccumulator, ReversedUDAF, Signature, Volatility,
 };
 
-use self::pairs::TextPairs;
+use self::integers::IntegerPairs;
+use self::texts::TextPairs;
 
-/// `count_distinct_text(x)` over Utf8View: how many different texts, as i64; nulls don't count.
+/// A set of (group, value) pairs. Groups are numbered from 0.
+trait Pairs: Default + Send + Sync + 'static {
+    /// The type of the values.
+    fn value_type() -> DataType;
+
+    /// Adds the pairs (`groups[row]`, value of the row) of the rows that are not null and kept.
+    fn insert(&mut self, values: &ArrayRef, groups: &[usize], kept: impl Fn(usize) -> bool);
+
+    /// How many values each of the first `groups` groups has.
+    fn counts(&self, groups: usize) -> Vec<i64>;
+
+    /// The values of the first `groups` groups, group by group, and where each group begins.
+    fn lists(&mut self, groups: usize) -> Result<(Vec<i32>, ArrayRef)>;
+
+    /// Forgets the first `groups` groups; those behind them are numbered from 0 again.
+    fn remove_first(&mut self, groups: usize);
+
+    /// Bytes held.
+    fn size(&self) -> usize;
+}
+
+/// Where the lists of the given lengths begin and end when they follow on each other.
+fn offsets_of(counts: &[i64]) -> Result<Vec<i32>> {
+    let mut offsets = vec![0];
+    let mut end = 0;
+    for count in counts {
+        end += count;
+        let offset = i32::try_from(end);
+        offsets.push(
+            offset
+                .map_err(|_| exec_datafusion_err!("more than 2^31 distinct values in one task"))?,
+        );
+    }
+    Ok(offsets)
+}
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum DistinctKind {
+    /// Utf8View.
+    Text,
+    /// Int64.
+    Integer,
+}
+
+/// `count_distinct_text(x)` and `count_distinct_integer(x)`: how many different values, as i64;
+/// nulls don't count.
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub(crate) struct CountDistinctText {
+pub(crate) struct CountDistinct {
+    kind: DistinctKind,
     signature: Signature,
 }
 
-impl CountDistinctText {
-    pub(crate) fn new() -> Self {
+impl CountDistinct {
+    pub(crate) fn new(kind: DistinctKind) -> Self {
         Self {
-            signature: Signature::exact(vec![DataType::Utf8View], Volatility::Immutable),
+            kind,
+            signature: Signature::exact(vec![kind.value_type()], Volatility::Immutable),
         }
     }
 }
 
-fn item_field() -> FieldRef {
-    Arc::new(Field::new_list_field(DataType::Utf8View, true))
+impl DistinctKind {
+    fn value_type(self) -> DataType {
+        match self {
+            Self::Text => TextPairs::value_type(),
+            Self::Integer => IntegerPairs::value_type(),
+        }
+    }
 }
 
-impl AggregateUDFImpl for CountDistinctText {
+fn item_field(value_type: DataType) -> FieldRef {
+    Arc::new(Field::new_list_field(value_type, true))
+}
+
+impl AggregateUDFImpl for CountDistinct {
     fn name(&self) -> &str {
-        "count_distinct_text"
+        match self.kind {
+            DistinctKind::Text => "count_distinct_text",
+            DistinctKind::Integer => "count_distinct_integer",
+        }
     }
 
     fn signature(&self) -> &Signature {
@@ -63,12 +125,17 @@ impl AggregateUDFImpl for CountDistinctText {
     }
 
     fn accumulator(&self, _args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        Ok(Box::new(SingleDistinct(DistinctGroups::default())))
+        Ok(match self.kind {
+            DistinctKind::Text => Box::new(SingleDistinct(DistinctGroups::<TextPairs>::default())),
+            DistinctKind::Integer => {
+                Box::new(SingleDistinct(DistinctGroups::<IntegerPairs>::default()))
+            }
+        })
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
         let name = format_state_name(args.name, "distinct");
-        let list = DataType::List(item_field());
+        let list = DataType::List(item_field(self.kind.value_type()));
         Ok(vec![Arc::new(Field::new(name, list, true))])
     }
 
@@ -80,7 +147,10 @@ impl AggregateUDFImpl for CountDistinctText {
         &self,
         _args: AccumulatorArgs,
     ) -> Result<Box<dyn GroupsAccumulator>> {
-        Ok(Box::new(DistinctGroups::default()))
+        Ok(match self.kind {
+            DistinctKind::Text => Box::new(DistinctGroups::<TextPairs>::default()),
+            DistinctKind::Integer => Box::new(DistinctGroups::<IntegerPairs>::default()),
+        })
     }
 
     fn reverse_expr(&self) -> ReversedUDAF {
@@ -93,12 +163,12 @@ impl AggregateUDFImpl for CountDistinctText {
 }
 
 #[derive(Default)]
-struct DistinctGroups {
-    pairs: TextPairs,
+struct DistinctGroups<P> {
+    pairs: P,
     groups: usize,
 }
 
-impl DistinctGroups {
+impl<P: Pairs> DistinctGroups<P> {
     fn grow(&mut self, total_num_groups: usize) -> Result<()> {
         self.groups = self.groups.max(total_num_groups);
         match u32::try_from(self.groups) {
@@ -116,7 +186,7 @@ impl DistinctGroups {
     }
 }
 
-impl GroupsAccumulator for DistinctGroups {
+impl<P: Pairs> GroupsAccumulator for DistinctGroups<P> {
     fn update_batch(
         &mut self,
         values: &[ArrayRef],
@@ -145,7 +215,7 @@ impl GroupsAccumulator for DistinctGroups {
         self.pairs.remove_first(emitted);
         self.groups -= emitted;
         let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
-        let lists = ListArray::try_new(item_field(), offsets, texts, None)?;
+        let lists = ListArray::try_new(item_field(P::value_type()), offsets, texts, None)?;
         Ok(vec![Arc::new(lists)])
     }
 
@@ -183,7 +253,12 @@ impl GroupsAccumulator for DistinctGroups {
             .collect();
         let lengths = kept.values().iter().map(usize::from);
         let offsets = OffsetBuffer::<i32>::from_lengths(lengths);
-        let lists = ListArray::try_new(item_field(), offsets, filter(&values[0], &kept)?, None)?;
+        let lists = ListArray::try_new(
+            item_field(P::value_type()),
+            offsets,
+            filter(&values[0], &kept)?,
+            None,
+        )?;
         Ok(vec![Arc::new(lists)])
     }
 
@@ -193,15 +268,15 @@ impl GroupsAccumulator for DistinctGroups {
 }
 
 /// The same without groups.
-struct SingleDistinct(DistinctGroups);
+struct SingleDistinct<P>(DistinctGroups<P>);
 
-impl std::fmt::Debug for SingleDistinct {
+impl<P> std::fmt::Debug for SingleDistinct<P> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SingleDistinct").finish_non_exhaustive()
     }
 }
 
-impl Accumulator for SingleDistinct {
+impl<P: Pairs> Accumulator for SingleDistinct<P> {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
         let zeros = vec![0; values[0].len()];
         self.0.update_batch(values, &zeros, None, 1)
@@ -243,13 +318,36 @@ mod tests {
         )
     }
 
+    /// A number for each text, some beyond 32 bits and some negative.
+    fn integers(values: &[Option<String>]) -> ArrayRef {
+        let number = |text: &String| {
+            let digits = text.bytes().fold(0i64, |n, byte| {
+                n.wrapping_mul(131).wrapping_add(i64::from(byte) + 1)
+            });
+            if digits % 3 == 0 {
+                digits.wrapping_neg()
+            } else {
+                digits
+            }
+        };
+        Arc::new(
+            values
+                .iter()
+                .map(|v| v.as_ref().map(number))
+                .collect::<Int64Array>(),
+        )
+    }
+
     fn counts(array: &ArrayRef) -> Vec<i64> {
         let counts = array.as_primitive::<datafusion::arrow::datatypes::Int64Type>();
         counts.values().to_vec()
     }
 
     fn rows() -> impl Strategy<Value = Vec<(usize, Option<String>, bool)>> {
-        let text = prop::option::weighted(0.8, "[ab]{0,2}|a text longer than twelve bytes [0-9]");
+        let text = prop::option::weighted(
+            0.8,
+            "[ab]{0,2}|text 1[0-9]|a text longer than twelve bytes [0-9]",
+        );
         prop::collection::vec((0usize..5, text, prop::bool::weighted(0.8)), 0..120)
     }
 
@@ -265,31 +363,47 @@ mod tests {
             let expected: Vec<i64> =
                 (0..5).map(|g| expected.get(&g).map_or(0, |set| set.len() as i64)).collect();
 
-            // Two partial steps, one of which passes its rows on as they are, and a final one.
-            let (left, right) = rows.split_at(cut.min(rows.len()));
-            let columns = |part: &[(usize, Option<String>, bool)]| {
-                let values: Vec<Option<String>> = part.iter().map(|r| r.1.clone()).collect();
-                let groups: Vec<usize> = part.iter().map(|r| r.0).collect();
-                let kept: BooleanArray = part.iter().map(|r| Some(r.2)).collect();
-                (texts(&values), groups, kept)
-            };
-            let (values, groups, kept) = columns(left);
-            let mut partial = DistinctGroups::default();
-            partial.update_batch(&[values], &groups, Some(&kept), 5).unwrap();
-            let mut whole = DistinctGroups::default();
-            // Emitted in two pieces: the groups behind the first move to the front.
-            let first = first.min(5);
-            let head = partial.state(EmitTo::First(first)).unwrap();
-            whole.merge_batch(&head, &(0..first).collect::<Vec<_>>(), 5).unwrap();
-            let tail = partial.state(EmitTo::All).unwrap();
-            whole.merge_batch(&tail, &(first..5).collect::<Vec<_>>(), 5).unwrap();
-            let (values, groups, kept) = columns(right);
-            let passed_on = whole.convert_to_state(&[values], Some(&kept)).unwrap();
-            whole.merge_batch(&passed_on, &groups, 5).unwrap();
-
-            let mut got = counts(&whole.evaluate(EmitTo::First(first)).unwrap());
-            got.extend(counts(&whole.evaluate(EmitTo::All).unwrap()));
-            prop_assert_eq!(got, expected);
+            prop_assert_eq!(&counted::<TextPairs>(&rows, cut, first, texts), &expected);
+            prop_assert_eq!(&counted::<IntegerPairs>(&rows, cut, first, integers), &expected);
         }
+    }
+
+    /// Counts by two partial steps, one of which passes its rows on as they are, and a final one.
+    fn counted<P: Pairs>(
+        rows: &[(usize, Option<String>, bool)],
+        cut: usize,
+        first: usize,
+        array: fn(&[Option<String>]) -> ArrayRef,
+    ) -> Vec<i64> {
+        let (left, right) = rows.split_at(cut.min(rows.len()));
+        let columns = |part: &[(usize, Option<String>, bool)]| {
+            let values: Vec<Option<String>> = part.iter().map(|r| r.1.clone()).collect();
+            let groups: Vec<usize> = part.iter().map(|r| r.0).collect();
+            let kept: BooleanArray = part.iter().map(|r| Some(r.2)).collect();
+            (array(&values), groups, kept)
+        };
+        let (values, groups, kept) = columns(left);
+        let mut partial = DistinctGroups::<P>::default();
+        partial
+            .update_batch(&[values], &groups, Some(&kept), 5)
+            .unwrap();
+        let mut whole = DistinctGroups::<P>::default();
+        // Emitted in two pieces: the groups behind the first move to the front.
+        let first = first.min(5);
+        let head = partial.state(EmitTo::First(first)).unwrap();
+        whole
+            .merge_batch(&head, &(0..first).collect::<Vec<_>>(), 5)
+            .unwrap();
+        let tail = partial.state(EmitTo::All).unwrap();
+        whole
+            .merge_batch(&tail, &(first..5).collect::<Vec<_>>(), 5)
+            .unwrap();
+        let (values, groups, kept) = columns(right);
+        let passed_on = whole.convert_to_state(&[values], Some(&kept)).unwrap();
+        whole.merge_batch(&passed_on, &groups, 5).unwrap();
+
+        let mut got = counts(&whole.evaluate(EmitTo::First(first)).unwrap());
+        got.extend(counts(&whole.evaluate(EmitTo::All).unwrap()));
+        got
     }
 }

@@ -2,10 +2,13 @@
 
 use datafusion::arrow::array::{Array, ArrayRef, UInt32Array};
 use datafusion::arrow::compute::take;
-use datafusion::common::{Result, exec_datafusion_err};
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::Result;
 use datafusion::physical_expr_common::binary_map::OutputType;
 use datafusion::physical_expr_common::binary_view_map::ArrowBytesViewMap;
 use hashbrown::HashSet;
+
+use super::{Pairs, offsets_of};
 
 pub(super) struct TextPairs {
     /// Text → its number, in order of first sight; null has a number too.
@@ -28,14 +31,12 @@ impl Default for TextPairs {
     }
 }
 
-impl TextPairs {
-    /// Adds the pairs (`groups[row]`, text of the row) of the rows that are not null and kept.
-    pub(super) fn insert(
-        &mut self,
-        texts: &ArrayRef,
-        groups: &[usize],
-        kept: impl Fn(usize) -> bool,
-    ) {
+impl Pairs for TextPairs {
+    fn value_type() -> DataType {
+        DataType::Utf8View
+    }
+
+    fn insert(&mut self, texts: &ArrayRef, groups: &[usize], kept: impl Fn(usize) -> bool) {
         self.batch.clear();
         let (next, batch) = (&mut self.next_number, &mut self.batch);
         self.numbers.insert_if_new(
@@ -55,8 +56,7 @@ impl TextPairs {
         }
     }
 
-    /// Texts of each of the first `groups` groups.
-    pub(super) fn counts(&self, groups: usize) -> Vec<i64> {
+    fn counts(&self, groups: usize) -> Vec<i64> {
         let mut counts = vec![0; groups];
         for pair in &self.pairs {
             if let Some(count) = counts.get_mut(group_of(*pair)) {
@@ -66,21 +66,10 @@ impl TextPairs {
         counts
     }
 
-    /// The texts of the first `groups` groups, group by group, and where each group begins.
-    pub(super) fn lists(&mut self, groups: usize) -> Result<(Vec<i32>, ArrayRef)> {
-        let mut offsets = vec![0i32];
-        let mut end = 0i64;
-        for count in self.counts(groups) {
-            end += count;
-            let offset = i32::try_from(end);
-            offsets.push(
-                offset.map_err(|_| {
-                    exec_datafusion_err!("more than 2^31 distinct texts in one task")
-                })?,
-            );
-        }
+    fn lists(&mut self, groups: usize) -> Result<(Vec<i32>, ArrayRef)> {
+        let offsets = offsets_of(&self.counts(groups))?;
         let mut places: Vec<usize> = offsets.iter().map(|offset| *offset as usize).collect();
-        let mut numbers = vec![0u32; end as usize];
+        let mut numbers = vec![0u32; places.last().copied().unwrap_or(0)];
         for pair in &self.pairs {
             let group = group_of(*pair);
             if group < groups {
@@ -93,8 +82,7 @@ impl TextPairs {
         Ok((offsets, texts))
     }
 
-    /// Forgets the first `groups` groups; those behind them are numbered from 0 again.
-    pub(super) fn remove_first(&mut self, groups: usize) {
+    fn remove_first(&mut self, groups: usize) {
         let first = (groups as u64) << 32;
         let rest = self.pairs.iter().filter(|pair| **pair >= first);
         let rest: HashSet<u64> = rest.map(|pair| pair - first).collect();
@@ -105,10 +93,12 @@ impl TextPairs {
         }
     }
 
-    pub(super) fn size(&self) -> usize {
+    fn size(&self) -> usize {
         self.numbers.size() + self.pairs.capacity() * (size_of::<u64>() + 1)
     }
+}
 
+impl TextPairs {
     /// All texts in the order of their numbers. The map gives them only when it is taken apart,
     /// so it is built anew.
     fn texts(&mut self) -> ArrayRef {
