@@ -21,7 +21,7 @@ test: seaweedfs
 	cargo test --workspace --locked
 
 test-sim:
-	RANKMILL_SIM_SEEDS=$(SIM_SEEDS) cargo test --release --locked -p rankmill-jobs --lib -- simulation --nocapture
+	RANKMILL_SIM_SEEDS=$(SIM_SEEDS) cargo test --workspace --locked --lib -- publication::simulation --nocapture
 
 lint:
 	cargo fmt --all --check
