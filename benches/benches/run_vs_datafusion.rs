@@ -68,7 +68,7 @@ const AGE_BANDS: &str = "
 async fn main() -> anyhow::Result<()> {
     let rows = match std::env::var("RANKMILL_BENCH_ROWS") {
         Ok(rows) => rows.parse().context("RANKMILL_BENCH_ROWS")?,
-        Err(_) => 20_000_000,
+        Err(_) => 40_000_000,
     };
     let config = Config {
         click_rows: rows,
