@@ -27,6 +27,7 @@ struct Quiet;
 impl Observer for Quiet {
     fn reading(&self, _files: usize, _rows: Option<u64>, _bytes: u64) {}
     fn progress(&self, _scanned: ScanProgress) {}
+    fn publishing(&self, _: NaiveDate) {}
     fn retrying(&self, _reason: &Error) {}
     fn date_done(&self, _report: &DateReport) {}
 }
@@ -132,6 +133,7 @@ async fn ours(
         dates: dates.to_vec(),
         force: true,
         allow_empty: false,
+        dates_per_pass: None,
     };
     run(&session, spec, params, &request, &Quiet).await?;
     Ok(())

@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use chrono::NaiveDate;
 use indicatif::{ProgressBar, ProgressStyle};
 use rankmill_datagen as datagen;
 use rankmill_engine::ScanProgress;
@@ -105,6 +106,8 @@ impl Observer for Progress {
         self.bar.set_position(scanned.files_done.min(files) as u64);
         self.bar.set_message(text);
     }
+
+    fn publishing(&self, _date: NaiveDate) {}
 
     fn retrying(&self, reason: &Error) {
         self.line(&format!("{reason}; beginning anew"));

@@ -80,6 +80,14 @@ pub enum Error {
     /// Planning or executing failed.
     #[error("the computation failed")]
     Compute(#[source] Box<DataFusionError>),
+    /// The cluster could not compute a plan.
+    #[error("the cluster failed: {reason}")]
+    Cluster {
+        /// What it said.
+        reason: String,
+        /// Whether the same plan may succeed later: an executor was lost, a store away.
+        retryable: bool,
+    },
 }
 
 impl Error {
@@ -92,6 +100,7 @@ impl Error {
                 DataFusionError::IoError(_) => true,
                 _ => false,
             },
+            Self::Cluster { retryable, .. } => *retryable,
             _ => false,
         }
     }

@@ -5,6 +5,7 @@
 //! compute, this crate *how*. The session that [`Session::new`] builds is the same in one
 //! process and on every node of a cluster.
 
+mod compute;
 mod error;
 pub mod functions;
 mod location;
@@ -15,6 +16,7 @@ mod session;
 pub mod source;
 pub mod store;
 
+pub use compute::{Compute, Computed, Embedded};
 pub use error::{Error, Result, store_error_is_transient};
 pub use location::Location;
 pub use progress::{ScanProgress, scan_progress};

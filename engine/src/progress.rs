@@ -16,6 +16,10 @@ pub struct ScanProgress {
     pub rows: u64,
     /// Bytes read from the store.
     pub bytes: u64,
+    /// On a cluster: tasks of the stages known so far.
+    pub tasks: u64,
+    /// On a cluster: tasks done.
+    pub tasks_done: u64,
 }
 
 /// Reads the metrics of all file scans below `plan`; may be called while it runs.

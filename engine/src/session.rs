@@ -7,10 +7,13 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool, UnboundedMemoryPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
+use crate::compute::{Compute, Computed, Embedded};
 use crate::error::Result;
 use crate::functions::{aggregate_functions, scalar_functions};
+use crate::progress::ScanProgress;
 use crate::rank::RankingQueryPlanner;
 use crate::rules::Aggregates;
 use crate::store::{RetryPolicy, Stores};
@@ -31,6 +34,7 @@ pub struct SessionOptions {
 pub struct Session {
     context: SessionContext,
     stores: Arc<Stores>,
+    compute: Arc<dyn Compute>,
 }
 
 impl std::fmt::Debug for Session {
@@ -55,6 +59,7 @@ impl Session {
         Ok(Self {
             context: SessionContext::new_with_state(state),
             stores,
+            compute: Arc::new(Embedded),
         })
     }
 
@@ -64,7 +69,23 @@ impl Session {
         Ok(Self {
             context: SessionContext::new_with_state(state),
             stores: Arc::clone(&self.stores),
+            compute: Arc::clone(&self.compute),
         })
+    }
+
+    /// The same session, but its plans are computed elsewhere.
+    pub fn with_compute(self, compute: Arc<dyn Compute>) -> Self {
+        Self { compute, ..self }
+    }
+
+    /// Computes a plan of this session, wherever it computes; see [`Compute::execute`].
+    pub async fn execute(
+        &self,
+        name: &str,
+        plan: &LogicalPlan,
+        progress: &(dyn Fn(ScanProgress) + Sync),
+    ) -> Result<Computed> {
+        self.compute.execute(self, name, plan, progress).await
     }
 
     /// The DataFusion side.

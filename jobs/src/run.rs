@@ -4,6 +4,7 @@ mod compute;
 mod publish;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use chrono::NaiveDate;
@@ -41,6 +42,9 @@ pub struct RunRequest {
     pub force: bool,
     /// Publish an empty result where a date has no input, instead of calling it a gap.
     pub allow_empty: bool,
+    /// Dates to compute and publish before the next ones begin; all in one pass if none. Fewer
+    /// dates repeat less after a failure, more share the reading of windows and dimensions.
+    pub dates_per_pass: Option<NonZeroUsize>,
 }
 
 /// Hears how a run goes; called from the run's own task, so it must be quick.
@@ -49,6 +53,8 @@ pub trait Observer: Send + Sync {
     fn reading(&self, files: usize, rows: Option<u64>, bytes: u64);
     /// A few times a second while reading.
     fn progress(&self, scanned: ScanProgress);
+    /// The computation of a date is done, its publication begins.
+    fn publishing(&self, date: NaiveDate);
     /// A computation begins anew.
     fn retrying(&self, reason: &Error);
     /// A date is done.
@@ -148,7 +154,10 @@ pub async fn run(
     dates.dedup();
     let one_pass = spec.ranking.is_some() && !spec.mentions_date();
     let passes: Vec<&[NaiveDate]> = match one_pass {
-        true => vec![dates.as_slice()],
+        true => match request.dates_per_pass {
+            None => vec![dates.as_slice()],
+            Some(most) => dates.chunks(most.get()).collect(),
+        },
         false => dates.chunks(1).collect(),
     };
     let mut report = RunReport {
@@ -233,6 +242,8 @@ impl Pass<'_> {
         report.scanned.files_done += computed.scanned.files_done;
         report.scanned.rows += computed.scanned.rows;
         report.scanned.bytes += computed.scanned.bytes;
+        report.scanned.tasks += computed.scanned.tasks;
+        report.scanned.tasks_done += computed.scanned.tasks_done;
         for date in todo {
             let Some(publication) = publications.remove(&date) else {
                 continue;
@@ -244,6 +255,7 @@ impl Pass<'_> {
                 self.add_unmatched(report, &inputs, &totals.unmatched);
             }
             let rows = computed.rows_of(&self.spec, date)?;
+            self.observer.publishing(date);
             let outcome = publish(self, publication, &inputs, date, rows).await?;
             self.done(report, date, outcome);
         }
@@ -395,6 +407,7 @@ mod tests {
                 dates: Vec::new(),
                 force: false,
                 allow_empty: false,
+                dates_per_pass: None,
             };
             let ran = run(session, spec, params, &request, &Silent).await;
             explain(session, spec, params, &request.dates).await.is_ok() && ran.is_ok()
@@ -406,6 +419,7 @@ mod tests {
     impl Observer for Silent {
         fn reading(&self, _files: usize, _rows: Option<u64>, _bytes: u64) {}
         fn progress(&self, _scanned: ScanProgress) {}
+        fn publishing(&self, _date: NaiveDate) {}
         fn retrying(&self, _reason: &Error) {}
         fn date_done(&self, _report: &DateReport) {}
     }

@@ -47,6 +47,7 @@ pub(crate) async fn run(environment: &Environment, args: &QuickstartArgs) -> any
             dates: first.iter_days().take(DAYS as usize).collect(),
             force: false,
             allow_empty: false,
+            dates_per_pass: None,
         };
         run_and_summarise(environment, &session, &job, &request).await?;
         let target = target_of(&session, &job.spec, &job.params)?;

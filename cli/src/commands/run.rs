@@ -18,6 +18,7 @@ pub(crate) async fn run(environment: &Environment, args: &RunArgs) -> anyhow::Re
         dates: job.dates(&args.dates)?,
         force: args.force,
         allow_empty: args.allow_empty,
+        dates_per_pass: None,
     };
     let session = environment.session()?;
     let report = run_and_summarise(environment, &session, &job, &request).await?;

@@ -2,17 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use chrono::NaiveDate;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::concat_batches;
-use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::error::DataFusionError;
-use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::{ExecutionPlan, collect, displayable};
+use datafusion::physical_plan::{ExecutionPlan, displayable};
 use rankmill_engine::source::find_broken_file;
-use rankmill_engine::{ScanProgress, Session, scan_progress};
+use rankmill_engine::{ScanProgress, Session};
 
 use super::Observer;
 use crate::compile::{compile_query, compile_ranking};
@@ -20,9 +17,6 @@ use crate::error::{Error, Result};
 use crate::inputs::Inputs;
 use crate::result::{Totals, attach_labels, published_rows, query_rows, take_totals};
 use crate::spec::{Params, RankingSpec, Spec};
-
-/// How often an observer hears of progress.
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The results of some dates, not yet split.
 pub(super) struct Computed {
@@ -80,15 +74,17 @@ async fn compute_ranking(
     let compiled = compile_ranking(session, spec, ranking, inputs, dates).await?;
     let announced = announce(session, spec, inputs, dates, observer);
     announced.await?;
-    let executed = execute(session, &compiled.plan, observer).await;
-    let (schema, batches, scanned) = executed.map_err(failed)?;
-    let rows = concat_batches(&schema, &batches).map_err(|e| failed(e.into()))?;
+    let name = name_of(spec, dates);
+    let progress = |scanned| observer.progress(scanned);
+    let executed = session.execute(&name, &compiled.plan, &progress);
+    let computed = executed.await.map_err(Inputs::engine_error(&spec.name))?;
+    let rows = concat_batches(&computed.schema, &computed.batches).map_err(|e| failed(e.into()))?;
     let (rows, totals) = take_totals(&rows, &compiled.unmatched).map_err(failed)?;
     let rows = attach_labels(session, spec, &ranking.item, inputs, dates, rows).await?;
     Ok(Computed {
         rows,
         totals,
-        scanned,
+        scanned: computed.scanned,
     })
 }
 
@@ -107,12 +103,24 @@ async fn compute_query(
         .map_err(Inputs::engine_error(&spec.name))?;
     let plan = compile_query(&session, spec, sql, inputs, date).await?;
     announce(&session, spec, inputs, &[date], observer).await?;
-    let (schema, batches, scanned) = execute(&session, &plan, observer).await.map_err(failed)?;
+    let name = name_of(spec, &[date]);
+    let progress = |scanned| observer.progress(scanned);
+    let executed = session.execute(&name, &plan, &progress);
+    let computed = executed.await.map_err(Inputs::engine_error(&spec.name))?;
     Ok(Computed {
-        rows: query_rows(&schema, &batches).map_err(failed)?,
+        rows: query_rows(&computed.schema, &computed.batches).map_err(failed)?,
         totals: BTreeMap::new(),
-        scanned,
+        scanned: computed.scanned,
     })
+}
+
+/// What a computation is called where people see it.
+fn name_of(spec: &Spec, dates: &[NaiveDate]) -> String {
+    match dates {
+        [] => spec.name.clone(),
+        [date] => format!("{} {date}", spec.name),
+        [first, .., last] => format!("{} {first}..{last}", spec.name),
+    }
 }
 
 /// Tells the observer how much there is to read.
@@ -132,28 +140,6 @@ async fn announce(
     }
     observer.reading(files, rows, bytes);
     Ok(())
-}
-
-async fn execute(
-    session: &Session,
-    plan: &LogicalPlan,
-    observer: &dyn Observer,
-) -> std::result::Result<(SchemaRef, Vec<RecordBatch>, ScanProgress), DataFusionError> {
-    let context = session.context();
-    let physical = context.state().create_physical_plan(plan).await?;
-    let batches = {
-        let mut collecting = Box::pin(collect(Arc::clone(&physical), context.task_ctx()));
-        let mut tick = tokio::time::interval(PROGRESS_INTERVAL);
-        loop {
-            tokio::select! {
-                done = &mut collecting => break done?,
-                _ = tick.tick() => observer.progress(scan_progress(&physical)),
-            }
-        }
-    };
-    let scanned = scan_progress(&physical);
-    observer.progress(scanned);
-    Ok((physical.schema(), batches, scanned))
 }
 
 /// Decoders don't say in which file they failed: if it looks like one did, look for it.

@@ -35,6 +35,7 @@ pub(crate) struct Quiet;
 impl Observer for Quiet {
     fn reading(&self, _: usize, _: Option<u64>, _: u64) {}
     fn progress(&self, _: ScanProgress) {}
+    fn publishing(&self, _: NaiveDate) {}
     fn retrying(&self, _: &Error) {}
     fn date_done(&self, _: &DateReport) {}
 }
@@ -74,6 +75,7 @@ impl Job {
                 dates: Vec::new(),
                 force: false,
                 allow_empty: false,
+                dates_per_pass: None,
             },
         }
     }

@@ -1,0 +1,48 @@
+//! What each date of a job needs.
+
+use chrono::NaiveDate;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// Where a date stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DateState {
+    /// There is input, and nothing published.
+    Missing,
+    /// Published, but from other input, or by another spec or engine.
+    Stale,
+    /// Published from what is there now.
+    Published,
+    /// There is no input.
+    NoSource,
+}
+
+/// What makes a date stale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StaleReason {
+    /// Files came, went or changed.
+    Input,
+    /// The spec, or a value of its placeholders, changed.
+    Spec,
+    /// Another version of rankmill.
+    Engine,
+}
+
+/// A date of a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct DateStatus {
+    /// The date.
+    pub date: NaiveDate,
+    /// Where it stands.
+    pub state: DateState,
+    /// Why it is stale.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<StaleReason>,
+    /// The generation that is published.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
+    /// The newest run for it has failed.
+    pub last_run_failed: bool,
+}
