@@ -47,6 +47,8 @@ struct Process {
     held: Option<Held>,
     doing: Doing,
     lives: usize,
+    /// It does nothing until then.
+    sleeps_until: Duration,
 }
 
 /// The world.
@@ -69,6 +71,7 @@ impl World {
             held: None,
             doing: Doing::Nothing,
             lives: 0,
+            sleeps_until: Duration::ZERO,
         };
         Self {
             now: Duration::ZERO,
@@ -83,7 +86,7 @@ impl World {
     /// Something happens.
     pub(super) fn step(&mut self, choice: u16) -> Result<(), TestCaseError> {
         let choice = usize::from(choice);
-        self.now += Duration::from_millis([0, 100, 700, 2_500][choice % 4]);
+        self.now += Duration::from_millis([0, 100, 300, 1_000][choice % 4]);
         let choice = choice / 4;
         let who = choice % self.processes.len();
         let choice = choice / self.processes.len();
@@ -94,7 +97,18 @@ impl World {
             }
             1 => self.replace(who),
             2 => self.give_up(who),
-            _ => self.go_on(who)?,
+            3 => {
+                let pause = seconds(1 + choice as u64 / 16 % 15);
+                self.processes[who].sleeps_until = self.now + pause;
+            }
+            _ if self.processes[who].sleeps_until > self.now => {}
+            _ => {
+                // Several things at once, as long as no time passes.
+                for _ in 0..=choice / 16 % 4 {
+                    self.go_on(who)?;
+                    self.check()?;
+                }
+            }
         }
         self.check()
     }
@@ -124,6 +138,7 @@ impl World {
             held: None,
             doing: Doing::Nothing,
             lives,
+            sleeps_until: Duration::ZERO,
         };
     }
 
