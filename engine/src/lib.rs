@@ -9,12 +9,14 @@ mod compute;
 mod error;
 pub mod functions;
 mod location;
+pub mod node;
 mod progress;
 pub mod rank;
 pub mod rules;
 mod session;
 pub mod source;
 pub mod store;
+pub mod transport;
 
 pub use compute::{Compute, Computed, Embedded};
 pub use error::{Error, Result, store_error_is_transient};
