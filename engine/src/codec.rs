@@ -68,10 +68,13 @@ struct OrderMessage {
 
 fn rank_message(exec: &RankExec) -> RankMessage {
     let ranking = exec.ranking();
-    let order = ranking.order.iter().map(|(column, descending)| OrderMessage {
-        column: column.clone(),
-        descending: *descending,
-    });
+    let order = ranking
+        .order
+        .iter()
+        .map(|(column, descending)| OrderMessage {
+            column: column.clone(),
+            descending: *descending,
+        });
     RankMessage {
         last: exec.mode() == RankMode::Final,
         groups: ranking.groups.clone(),
@@ -92,7 +95,9 @@ fn rank_exec(message: RankMessage, input: Arc<dyn ExecutionPlan>) -> Result<Rank
     let ranking = Ranking {
         groups: message.groups,
         item: message.item,
-        order: order.map(|order| (order.column, order.descending)).collect(),
+        order: order
+            .map(|order| (order.column, order.descending))
+            .collect(),
         top: usize::try_from(message.top)
             .map_err(|_| exec_datafusion_err!("a ranking keeps {} ranks", message.top))?,
         totals: message.totals,
@@ -187,9 +192,7 @@ impl PhysicalExtensionCodec for PhysicalCodec {
 mod tests {
     use datafusion::arrow::datatypes::{DataType, Field, Schema};
     use datafusion::physical_plan::empty::EmptyExec;
-    use datafusion_proto::physical_plan::{
-        AsExecutionPlan, DefaultPhysicalExtensionCodec,
-    };
+    use datafusion_proto::physical_plan::{AsExecutionPlan, DefaultPhysicalExtensionCodec};
     use datafusion_proto::protobuf::PhysicalPlanNode;
 
     use super::*;
@@ -217,7 +220,9 @@ mod tests {
         let sent = PhysicalPlanNode::try_from_physical_plan(Arc::clone(&plan), codec.as_ref());
         let session = Session::new(&SessionOptions::default()).unwrap();
         let context = session.context().task_ctx();
-        let received = sent.unwrap().try_into_physical_plan(&context, codec.as_ref());
+        let received = sent
+            .unwrap()
+            .try_into_physical_plan(&context, codec.as_ref());
         let received = received.unwrap();
         let last = received.downcast_ref::<RankExec>().unwrap();
         assert_eq!((last.ranking(), last.mode()), (&ranking, RankMode::Final));

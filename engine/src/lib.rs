@@ -16,6 +16,7 @@ pub mod rules;
 mod session;
 pub mod source;
 pub mod store;
+pub mod transport;
 
 pub use compute::{Compute, Computed, Embedded};
 pub use error::{Error, Result, store_error_is_transient};
