@@ -5,6 +5,7 @@
 //! compute, this crate *how*. The session that [`Session::new`] builds is the same in one
 //! process and on every node of a cluster.
 
+pub mod codec;
 mod compute;
 mod error;
 pub mod functions;
