@@ -27,9 +27,7 @@ const STREAM_WINDOW_BYTES: u32 = 16 << 20;
 pub fn endpoint_override(tls: Option<Tls>) -> EndpointOverride {
     Arc::new(move |endpoint| {
         let endpoint = match &tls {
-            Some(tls) => {
-                Endpoint::from(https(endpoint.uri())?).tls_config(tls.grpc_client())?
-            }
+            Some(tls) => Endpoint::from(https(endpoint.uri())?).tls_config(tls.grpc_client())?,
             None => endpoint,
         };
         Ok(endpoint
