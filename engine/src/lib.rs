@@ -10,6 +10,7 @@ mod compute;
 mod error;
 pub mod functions;
 mod location;
+pub mod node;
 mod progress;
 pub mod rank;
 pub mod rules;

@@ -117,7 +117,7 @@ fn state(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> Result<SessionState
 }
 
 /// The configuration of every session.
-fn config(options: &SessionOptions) -> SessionConfig {
+pub(crate) fn config(options: &SessionOptions) -> SessionConfig {
     let threads = options
         .threads
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
