@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ballista_core::config::BallistaConfig;
-use ballista_core::extension::EndpointOverrideFn;
 use ballista_core::serde::BallistaPhysicalExtensionCodec;
 use ballista_scheduler::cluster::BallistaCluster;
 use ballista_scheduler::config::{SchedulerConfig, TaskDistributionPolicy};
@@ -23,6 +22,9 @@ use ballista_scheduler::scheduler_process::{create_scheduler, start_grpc_service
 use ballista_scheduler::scheduler_server::SchedulerServer;
 use datafusion::prelude::SessionConfig;
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
+use rankmill_engine::transport::{
+    EndpointOverride, Front, NodeTls, endpoint_override, private_address,
+};
 use rankmill_engine::{Session, codec};
 use tokio::net::TcpListener;
 
@@ -53,7 +55,7 @@ pub struct Options {
     /// and repeat less when one fails, fewer cost less.
     pub partitions_per_slot: usize,
     /// Certificates for the connections between the nodes.
-    pub tls: Option<rankmill_engine::transport::NodeTls>,
+    pub tls: Option<NodeTls>,
 }
 
 impl Default for Options {
@@ -75,8 +77,9 @@ pub struct Cluster {
     server: Server,
     options: Options,
     address: SocketAddr,
-    endpoint: Option<EndpointOverrideFn>,
+    endpoint: EndpointOverride,
     serving: tokio::task::JoinHandle<()>,
+    front: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl std::fmt::Debug for Cluster {
@@ -89,6 +92,9 @@ impl std::fmt::Debug for Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         self.serving.abort();
+        if let Some(front) = &self.front {
+            front.abort();
+        }
     }
 }
 
@@ -99,17 +105,31 @@ impl Cluster {
             what: format!("the cluster's address {}", options.bind),
             reason,
         };
-        let listener = TcpListener::bind(options.bind)
-            .await
-            .map_err(|e| setup(e.to_string()))?;
-        let address = listener.local_addr().map_err(|e| setup(e.to_string()))?;
+        let tls = options.tls.as_ref().map(NodeTls::load).transpose()?;
+        let (listener, address, front) = match &tls {
+            None => {
+                let bound = TcpListener::bind(options.bind).await;
+                let listener = bound.map_err(|e| setup(e.to_string()))?;
+                let address = listener.local_addr().map_err(|e| setup(e.to_string()))?;
+                (listener, address, None)
+            }
+            Some(tls) => {
+                let front = Front::bind(tls.clone(), options.bind).await?;
+                let private = private_address(front.address())?;
+                let bound = TcpListener::bind(private).await;
+                let listener = bound.map_err(|e| setup(format!("behind it, {private}: {e}")))?;
+                let address = front.address();
+                let forwarding = front.run(private, std::future::pending());
+                (listener, address, Some(tokio::spawn(forwarding)))
+            }
+        };
         let host = options
             .advertise
             .clone()
             .unwrap_or_else(|| address.ip().to_string());
         let seconds = options.executor_timeout.as_secs().max(2);
         let session = session.clone();
-        let endpoint = None;
+        let endpoint = endpoint_override(tls);
         let config = SchedulerConfig {
             external_host: host,
             bind_host: address.ip().to_string(),
@@ -131,8 +151,7 @@ impl Cluster {
             override_physical_codec: Some(codec::physical(Arc::new(
                 BallistaPhysicalExtensionCodec::default(),
             ))),
-            override_create_grpc_client_endpoint: endpoint.clone(),
-            use_tls: options.tls.is_some(),
+            override_create_grpc_client_endpoint: Some(Arc::clone(&endpoint)),
             ..SchedulerConfig::default()
         };
         let ballista = |e: ballista_core::error::BallistaError| Error::Cluster {
@@ -157,6 +176,7 @@ impl Cluster {
             address,
             endpoint,
             serving,
+            front,
         }))
     }
 

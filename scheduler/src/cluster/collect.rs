@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use ballista_core::client::BallistaClient;
 use ballista_core::error::BallistaError;
-use ballista_core::extension::{BallistaConfigGrpcEndpoint, EndpointOverrideFn};
+use ballista_core::extension::BallistaConfigGrpcEndpoint;
 use ballista_core::serde::protobuf::PartitionLocation;
 use datafusion::arrow::array::RecordBatch;
 use futures::TryStreamExt;
+use rankmill_engine::transport::EndpointOverride;
 
 use super::MAX_MESSAGE_BYTES;
 
@@ -18,7 +19,7 @@ const WAIT_MS: u64 = 200;
 /// The batches of all partitions, in their order.
 pub(super) async fn fetch(
     locations: Vec<PartitionLocation>,
-    endpoint: Option<&EndpointOverrideFn>,
+    endpoint: &EndpointOverride,
 ) -> Result<Vec<RecordBatch>, BallistaError> {
     let mut batches = Vec::new();
     for location in locations {
@@ -30,8 +31,11 @@ pub(super) async fn fetch(
             &executor.host,
             executor.port as u16,
             MAX_MESSAGE_BYTES as usize,
-            endpoint.is_some(),
-            endpoint.map(|f| Arc::new(BallistaConfigGrpcEndpoint::new(Arc::clone(f)))),
+            // The override speaks TLS where it is asked for.
+            false,
+            Some(Arc::new(BallistaConfigGrpcEndpoint::new(Arc::clone(
+                endpoint,
+            )))),
             TRIES,
             WAIT_MS,
             0,

@@ -162,7 +162,7 @@ impl Cluster {
         scanned.tasks_done = scanned.tasks;
         progress(scanned);
         // A result that can't be fetched was on an executor that has just gone.
-        let batches = fetch(locations, self.endpoint.as_ref()).await;
+        let batches = fetch(locations, &self.endpoint).await;
         let batches = batches.map_err(|e| Failure::Anew(format!("its result is lost: {e}")))?;
         guard.ended();
         Ok((batches, scanned))
