@@ -138,7 +138,10 @@ impl Process {
             }
             Err(e) => return Err(failed(&e)),
         };
-        services.spawn(async move { format!("the port for tasks closed: {:?}", serving.await) });
+        services.spawn(async move {
+            let _guard = AbortOnDrop(serving.abort_handle());
+            format!("the port for tasks closed: {:?}", serving.await)
+        });
         Ok(Member {
             executor,
             scheduler,
@@ -225,6 +228,21 @@ impl Process {
                 )
                 .with_ballista_override_create_grpc_client_endpoint(Arc::clone(&endpoint))
         })
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.stop.all();
+    }
+}
+
+/// Ends a listener of Ballista's, which otherwise waits for its clients to go.
+struct AbortOnDrop(tokio::task::AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -123,7 +123,6 @@ async fn stay(
         }
         Stopped::Shutdown
     };
-    process.stop.all();
     // Ballista's loops; the listeners end with the member.
     let _ = member.shutdown.send(());
     stopped
