@@ -1,8 +1,9 @@
 //! Tasks that stop when they are cancelled.
 //!
 //! Ballista aborts the future of a cancelled task, but the writers of its shuffle files run
-//! detached from it, to the end. So every leaf of a task's plan is wrapped here: once the
-//! task's future is gone, the leaf ends with an error, and with it all that reads from it.
+//! detached from it, to the end. So the leaves of a task's plan are wrapped here: once the task's
+//! future is gone, a leaf ends with an error, and with it all that reads from it. Joins are
+//! wrapped too, as a few rows of their inputs may become very many.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, exec_err, internal_err};
 use datafusion::execution::TaskContext;
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::coop::cooperative;
 use datafusion::physical_plan::metrics::MetricsSet;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, RecordBatchStream,
@@ -161,22 +163,23 @@ impl QueryStageExecutor for Stage {
 
 fn stoppable(plan: Arc<dyn ExecutionPlan>, stop: &Stop) -> Result<Arc<dyn ExecutionPlan>> {
     let wrapped = plan.transform_up(|node| {
-        if !node.children().is_empty() {
+        // Ballista looks for operators of its own along chains of single inputs: those stay.
+        if node.children().len() == 1 {
             return Ok(Transformed::no(node));
         }
-        let leaf: Arc<dyn ExecutionPlan> = Arc::new(StoppableExec {
-            leaf: node,
+        let stoppable: Arc<dyn ExecutionPlan> = Arc::new(StoppableExec {
+            input: node,
             stop: stop.clone(),
         });
-        Ok(Transformed::yes(leaf))
+        Ok(Transformed::yes(stoppable))
     })?;
     Ok(wrapped.data)
 }
 
-/// A leaf that can be stopped. Made on the executor and never sent.
+/// An operator that can be stopped. Made on the executor and never sent.
 #[derive(Debug)]
 struct StoppableExec {
-    leaf: Arc<dyn ExecutionPlan>,
+    input: Arc<dyn ExecutionPlan>,
     stop: Stop,
 }
 
@@ -192,11 +195,11 @@ impl ExecutionPlan for StoppableExec {
     }
 
     fn properties(&self) -> &Arc<PlanProperties> {
-        self.leaf.properties()
+        self.input.properties()
     }
 
     fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.leaf]
+        vec![&self.input]
     }
 
     fn maintains_input_order(&self) -> Vec<bool> {
@@ -214,11 +217,11 @@ impl ExecutionPlan for StoppableExec {
         self: Arc<Self>,
         mut children: Vec<Arc<dyn ExecutionPlan>>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let (Some(leaf), true) = (children.pop(), children.is_empty()) else {
+        let (Some(input), true) = (children.pop(), children.is_empty()) else {
             return internal_err!("StoppableExec has one child");
         };
         let stop = self.stop.clone();
-        Ok(Arc::new(Self { leaf, stop }))
+        Ok(Arc::new(Self { input, stop }))
     }
 
     fn execute(
@@ -226,15 +229,17 @@ impl ExecutionPlan for StoppableExec {
         partition: usize,
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
-        Ok(Box::pin(StoppableStream {
-            leaf: self.leaf.execute(partition, context)?,
+        // Joins never yield by themselves; on threads that are all busy, nobody would get to
+        // drop the cancelled future.
+        Ok(Box::pin(cooperative(StoppableStream {
+            input: self.input.execute(partition, context)?,
             stop: self.stop.clone(),
-        }))
+        })))
     }
 }
 
 struct StoppableStream {
-    leaf: SendableRecordBatchStream,
+    input: SendableRecordBatchStream,
     stop: Stop,
 }
 
@@ -245,13 +250,13 @@ impl Stream for StoppableStream {
         if self.stop.is_told() {
             return Poll::Ready(Some(exec_err!("the task was cancelled")));
         }
-        self.leaf.as_mut().poll_next(context)
+        self.input.as_mut().poll_next(context)
     }
 }
 
 impl RecordBatchStream for StoppableStream {
     fn schema(&self) -> SchemaRef {
-        self.leaf.schema()
+        self.input.schema()
     }
 }
 

@@ -32,7 +32,7 @@ pub(crate) const LONG_QUERY: &str = "
 
 /// A few seconds of work in each of some tasks.
 pub(crate) const SLOW_QUERY: &str = "
-    SELECT page, sum(n) AS n FROM (SELECT page, length(sha512(repeat(page, 300 + bytes % 7))) AS n
+    SELECT page, sum(n) AS n FROM (SELECT page, length(md5(repeat(page, 300 + bytes % 7))) AS n
     FROM clicks) GROUP BY page ORDER BY page";
 
 /// A session that knows the table `clicks`, whose files lie in `folder`.
