@@ -13,11 +13,12 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
-use datafusion::prelude::SessionContext;
-use rankmill_engine::{Compute, Computed, Error, Result, ScanProgress, Session};
+use datafusion::prelude::{SessionConfig, SessionContext};
+use rankmill_engine::{Compute, Computed, Embedded, Error, Result, ScanProgress, Session};
 
 use super::collect::fetch;
 use super::executors::since_epoch;
+use super::shape::unsafe_operator;
 use super::watch::{Sighting, Trouble, Watch};
 use super::{Cluster, ballista_settings};
 
@@ -46,7 +47,9 @@ impl Compute for Cluster {
         let mut last = String::new();
         for submission in 1..=MAX_SUBMISSIONS {
             let slots = self.slots(name).await?;
-            let (context, physical) = self.plan(session, plan, slots).await?;
+            let Some((context, physical)) = self.plan(session, name, plan, slots).await? else {
+                return Embedded.execute(session, name, plan, progress).await;
+            };
             let schema = physical.schema();
             match self.submit(name, context, physical, progress).await {
                 Ok((batches, scanned)) => {
@@ -92,18 +95,32 @@ impl Cluster {
     }
 
     /// The plan as it is sent, made by the session's own rules with partitions for the cluster.
+    /// None if Ballista can't be trusted with it.
     async fn plan(
         &self,
         session: &Session,
+        name: &str,
         plan: &LogicalPlan,
         slots: usize,
-    ) -> Result<(Arc<SessionContext>, Arc<dyn ExecutionPlan>)> {
+    ) -> Result<Option<(Arc<SessionContext>, Arc<dyn ExecutionPlan>)>> {
         let partitions = slots * self.options.partitions_per_slot.max(1);
         let config =
             ballista_settings(session.context().copied_config()).with_target_partitions(partitions);
-        let state = session.state_with(config)?;
-        let physical = state.create_physical_plan(plan).await?;
-        Ok((Arc::new(SessionContext::new_with_state(state)), physical))
+        let mut reasons = Vec::new();
+        for config in [config.clone(), without_collected_sides(config)] {
+            let state = session.state_with(config)?;
+            let physical = state.create_physical_plan(plan).await?;
+            match unsafe_operator(&physical) {
+                None => {
+                    let context = Arc::new(SessionContext::new_with_state(state));
+                    return Ok(Some((context, physical)));
+                }
+                Some(operator) => reasons.push(operator),
+            }
+        }
+        let reasons = reasons.join("; ");
+        tracing::warn!("{name}: computed in the scheduler's process, for it has {reasons}");
+        Ok(None)
     }
 
     async fn submit(
@@ -202,6 +219,20 @@ impl Cluster {
         }
         (sighting, progress)
     }
+}
+
+/// Joins over partitions of both sides only.
+fn without_collected_sides(config: SessionConfig) -> SessionConfig {
+    config
+        .set_u64(
+            "datafusion.optimizer.hash_join_single_partition_threshold",
+            0,
+        )
+        .set_u64(
+            "datafusion.optimizer.hash_join_single_partition_threshold_rows",
+            0,
+        )
+        .set_usize("ballista.optimizer.broadcast_join_threshold_bytes", 0)
 }
 
 /// Executors with a running task, or with the output of a stage whose readers have not ended.

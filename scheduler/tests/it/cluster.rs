@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::NaiveDate;
+use datafusion::arrow::util::pretty::pretty_format_batches;
 use rankmill_datagen::{Config, Part, Plan, Progress, generate};
 use rankmill_engine::store::LocalStore;
 use rankmill_engine::{Location, ScanProgress, Session, SessionOptions};
@@ -103,19 +104,7 @@ async fn shipped_specs_give_the_same_bytes_embedded_and_on_a_cluster() {
     let session = Session::new(&SessionOptions::default()).unwrap();
     run_all(&session, &here).await;
 
-    let options = Options {
-        bind: "127.0.0.1:0".parse().unwrap(),
-        ..Options::default()
-    };
-    let cluster = Cluster::start(options, &session).await.unwrap();
-    let port = cluster.address().port();
-    for i in 0..2 {
-        let work_dir = folder.path().join(format!("executor{i}"));
-        tokio::spawn(executor(port, work_dir));
-    }
-    while cluster.executors().await.len() < 2 {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let cluster = cluster_of_two(&session, folder.path()).await;
     run_all(&session.with_compute(cluster), &there).await;
     let (here, there) = (published(&here), published(&there));
     assert_eq!(here.len(), 4 * 3 * 2);
@@ -125,6 +114,94 @@ async fn shipped_specs_give_the_same_bytes_embedded_and_on_a_cluster() {
     );
     for (name, bytes) in &here {
         assert!(there[name] == *bytes, "{name} differs");
+    }
+}
+
+/// Two executors with a slot each, in this process.
+async fn cluster_of_two(session: &Session, folder: &Path) -> Arc<Cluster> {
+    let options = Options {
+        bind: "127.0.0.1:0".parse().unwrap(),
+        ..Options::default()
+    };
+    let cluster = Cluster::start(options, session).await.unwrap();
+    let port = cluster.address().port();
+    for i in 0..2 {
+        tokio::spawn(executor(port, folder.join(format!("executor{i}"))));
+    }
+    while cluster.executors().await.len() < 2 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    cluster
+}
+
+/// Queries of the shapes that are known to go wrong where a plan is cut into stages.
+const QUERIES: [&str; 14] = [
+    "SELECT count(*) AS n, count(DISTINCT user_id) AS u, sum(session_id % 7) AS s FROM clicks",
+    "SELECT action, count(*) AS n, avg(session_id % 10) AS a, approx_percentile_cont(session_id % 1000, 0.95) AS p
+     FROM clicks GROUP BY action",
+    // The left side is the smaller one, and has rows without a match.
+    "SELECT p.genre, count(u.user_id) AS n FROM performances p
+     LEFT JOIN users u ON p.performance_id = u.user_id GROUP BY p.genre",
+    "SELECT u.region, count(*) AS n FROM users u LEFT JOIN clicks c ON u.user_id = c.user_id
+     WHERE c.click_id IS NULL GROUP BY u.region",
+    "SELECT count(*) AS n, count(p.performance_id) AS m, count(u.user_id) AS k FROM performances p
+     FULL JOIN users u ON p.performance_id = u.user_id",
+    // A self-join on an aggregate.
+    "WITH d AS (SELECT performance_id AS p, count(*) AS n FROM clicks GROUP BY performance_id)
+     SELECT a.n, count(*) AS pairs FROM d a JOIN d b ON a.n = b.n AND a.p < b.p GROUP BY a.n",
+    "SELECT count(*) AS n FROM clicks a JOIN clicks b
+     ON a.session_id = b.session_id AND a.click_id < b.click_id WHERE a.performance_id <> b.performance_id",
+    "SELECT count(*) AS n FROM users WHERE user_id IN (SELECT user_id FROM clicks WHERE action = 'like')",
+    "SELECT count(*) AS n FROM users
+     WHERE user_id NOT IN (SELECT user_id FROM clicks WHERE user_id IS NOT NULL)",
+    "SELECT count(*) AS n FROM clicks WHERE session_id > (SELECT avg(session_id) FROM clicks)",
+    "SELECT action, platform, n FROM (SELECT action, platform, count(*) AS n,
+       row_number() OVER (PARTITION BY action ORDER BY count(*) DESC, platform) AS r
+     FROM clicks GROUP BY action, platform) WHERE r <= 2",
+    "SELECT 'a' AS t, count(*) AS n FROM clicks UNION ALL SELECT 'b', count(*) FROM users
+     UNION ALL SELECT genre, price_krw FROM (SELECT genre, max(price_krw) AS price_krw FROM performances GROUP BY genre)",
+    "SELECT performance_id, title FROM performances ORDER BY performance_id DESC LIMIT 7",
+    // No equality: a nested loop, with rows of the left side that match nothing.
+    "SELECT p.performance_id % 50 AS k, count(q.performance_id) AS n FROM performances p
+     LEFT JOIN performances q ON p.price_krw > q.price_krw + 100000 GROUP BY p.performance_id % 50",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn queries_give_the_same_rows_embedded_and_on_a_cluster() {
+    let folder = tempfile::tempdir().unwrap();
+    lake(folder.path()).await;
+    let session = Session::new(&SessionOptions::default()).unwrap();
+    for (name, place) in [
+        ("clicks", "stage/ticket_clicks"),
+        ("users", "dim/users"),
+        ("performances", "dim/performances"),
+    ] {
+        let path = folder.path().join(place);
+        let read =
+            session
+                .context()
+                .register_parquet(name, path.to_str().unwrap(), Default::default());
+        read.await.unwrap();
+    }
+    let cluster = cluster_of_two(&session, folder.path()).await;
+    let there = session.clone().with_compute(cluster);
+    for query in QUERIES {
+        let plan = session
+            .context()
+            .sql(query)
+            .await
+            .unwrap()
+            .into_unoptimized_plan();
+        let mut found = Vec::new();
+        for session in [&session, &there] {
+            let rows = session.execute("a query", &plan, &|_| {}).await;
+            let rows = rows.unwrap_or_else(|e| panic!("{query}: {e:?}"));
+            let text = pretty_format_batches(&rows.batches).unwrap().to_string();
+            let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            lines.sort();
+            found.push(lines);
+        }
+        assert_eq!(found[0], found[1], "{query}");
     }
 }
 
