@@ -1,6 +1,7 @@
 //! When and where rankmill computes: runs, calendar, API.
 
 pub mod cluster;
+pub mod calendar;
 mod error;
 pub mod gaps;
 pub mod model;
