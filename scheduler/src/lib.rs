@@ -1,5 +1,6 @@
 //! When and where rankmill computes: runs, calendar, API.
 
+pub mod access;
 mod error;
 pub mod gaps;
 pub mod model;
@@ -12,6 +13,7 @@ pub use error::{Error, ErrorKind, Result};
     missing_docs,
     unreachable_pub,
     clippy::all,
+    clippy::allow_attributes_without_reason,
     reason = "generated code; the proto documents it"
 )]
 pub mod proto {
