@@ -3,6 +3,7 @@
 pub mod access;
 mod error;
 pub mod gaps;
+pub mod metrics;
 pub mod model;
 pub mod service;
 
