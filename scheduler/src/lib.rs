@@ -1,6 +1,7 @@
 //! When and where rankmill computes: runs, calendar, API.
 
 pub mod access;
+pub mod api;
 mod error;
 pub mod gaps;
 pub mod metrics;
