@@ -2,8 +2,11 @@
 
 pub mod cluster;
 pub mod calendar;
+pub mod access;
+pub mod api;
 mod error;
 pub mod gaps;
+pub mod metrics;
 pub mod model;
 pub mod service;
 
@@ -14,6 +17,7 @@ pub use error::{Error, ErrorKind, Result};
     missing_docs,
     unreachable_pub,
     clippy::all,
+    clippy::allow_attributes_without_reason,
     reason = "generated code; the proto documents it"
 )]
 pub mod proto {
