@@ -1,9 +1,9 @@
 //! When and where rankmill computes: runs, calendar, API.
 
-pub mod cluster;
-pub mod calendar;
 pub mod access;
 pub mod api;
+pub mod calendar;
+pub mod cluster;
 mod error;
 pub mod gaps;
 pub mod metrics;

@@ -1,7 +1,7 @@
 //! Plans on executors give what they give in one process.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -205,56 +205,21 @@ async fn queries_give_the_same_rows_embedded_and_on_a_cluster() {
     }
 }
 
-async fn executor(scheduler: u16, work_dir: std::path::PathBuf) {
-    use ballista_core::registry::BallistaFunctionRegistry;
-    use ballista_core::serde::BallistaPhysicalExtensionCodec;
-    use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_process};
-    std::fs::create_dir_all(&work_dir).unwrap();
-    let free = || {
-        std::net::TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port()
+async fn executor(scheduler: u16, work_dir: PathBuf) {
+    let options = rankmill_executor::Options {
+        schedulers: vec![format!("127.0.0.1:{scheduler}")],
+        slots: 1,
+        port: 0,
+        grpc_port: 0,
+        work_dir,
+        bind: [127, 0, 0, 1].into(),
+        advertise: None,
+        memory_bytes: Some(1 << 30),
+        tls: None,
+        drain_timeout: Duration::from_secs(5),
+        retry: Default::default(),
     };
-    let mut registry = BallistaFunctionRegistry::default();
-    for f in rankmill_engine::functions::scalar_functions() {
-        for name in [f.name()]
-            .into_iter()
-            .chain(f.aliases().iter().map(String::as_str))
-        {
-            registry
-                .scalar_functions
-                .insert(name.to_owned(), Arc::clone(&f));
-        }
-    }
-    for f in rankmill_engine::functions::aggregate_functions() {
-        for name in [f.name()]
-            .into_iter()
-            .chain(f.aliases().iter().map(String::as_str))
-        {
-            registry
-                .aggregate_functions
-                .insert(name.to_owned(), Arc::clone(&f));
-        }
-    }
-    let session = Session::new(&SessionOptions::default()).unwrap();
-    let config = ExecutorProcessConfig {
-        scheduler_host: "127.0.0.1".into(),
-        scheduler_port: scheduler,
-        port: free(),
-        grpc_port: free(),
-        vcores: 1,
-        external_host: Some("127.0.0.1".into()),
-        task_scheduling_policy: ballista_core::config::TaskSchedulingPolicy::PushStaged,
-        executor_heartbeat_interval_seconds: 1,
-        work_dir: Some(work_dir.to_str().unwrap().into()),
-        override_function_registry: Some(Arc::new(registry)),
-        override_physical_codec: Some(rankmill_engine::codec::physical(Arc::new(
-            BallistaPhysicalExtensionCodec::default(),
-        ))),
-        override_runtime_producer: Some(Arc::new(move |_| Ok(session.context().runtime_env()))),
-        ..Default::default()
-    };
-    start_executor_process(Arc::new(config)).await.unwrap();
+    rankmill_executor::run_until(options, std::future::pending())
+        .await
+        .unwrap();
 }
