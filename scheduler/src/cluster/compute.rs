@@ -21,11 +21,15 @@ use super::executors::since_epoch;
 use super::shape::unsafe_operator;
 use super::watch::{Sighting, Trouble, Watch};
 use super::{Cluster, ballista_settings};
+use crate::model::Executor;
 
 /// How often a job is looked at; Ballista also tells at once when it ends.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Submissions of one plan before the run itself must be tried again.
 const MAX_SUBMISSIONS: usize = 6;
+
+/// A job without a running task for so long, beside idle executors, is helped on.
+const STARVED_AFTER: Duration = Duration::from_secs(3);
 
 /// How one submission went wrong.
 enum Failure {
@@ -151,6 +155,7 @@ impl Cluster {
             since_epoch(),
         );
         let mut scanned = ScanProgress::default();
+        let mut idle_since = Instant::now();
         let locations = loop {
             tokio::select! {
                 _ = tell.recv(), if !tell.is_closed() => {}
@@ -171,6 +176,12 @@ impl Cluster {
             scanned.files_done = scanned.files_done.max(now.files_done);
             (scanned.tasks, scanned.tasks_done) = (now.tasks, now.tasks_done);
             progress(scanned);
+            if !sighting.involved.is_empty() {
+                idle_since = Instant::now();
+            } else if idle_since.elapsed() > STARVED_AFTER {
+                self.register_idle_executors_anew(name).await;
+                idle_since = Instant::now();
+            }
             if let Some(trouble) = watch.look(&sighting) {
                 self.forget_lost(&trouble).await;
                 return Err(Failure::Anew(trouble.to_string()));
@@ -191,6 +202,24 @@ impl Cluster {
             let manager = &self.server.state.executor_manager;
             let removed = manager.remove_executor(id, Some("lost".to_owned())).await;
             if let Err(error) = removed {
+                tracing::debug!("executor {id}: {error}");
+            }
+        }
+    }
+
+    /// Ballista may lose count of an executor's free slots when a job is cancelled while another
+    /// executor is lost, and then never give it a task again. An executor that it doesn't know
+    /// registers with its next heartbeat, with all of its slots.
+    async fn register_idle_executors_anew(&self, name: &str) {
+        let executors = self.executors().await;
+        if executors.iter().any(|executor| executor.busy_slots > 0) {
+            return;
+        }
+        for Executor { id, .. } in executors {
+            tracing::warn!("{name}: executor {id} gets no task; it is registered anew");
+            let manager = &self.server.state.executor_manager;
+            let removed = manager.remove_executor(&id, Some("gets no task".to_owned()));
+            if let Err(error) = removed.await {
                 tracing::debug!("executor {id}: {error}");
             }
         }

@@ -29,7 +29,7 @@ impl Observer for Quiet {
     fn date_done(&self, _: &DateReport) {}
 }
 
-async fn lake(folder: &Path) {
+pub(crate) async fn lake(folder: &Path) {
     let config = Config {
         click_rows: 200_000,
         web_rows: 50_000,
@@ -205,7 +205,7 @@ async fn queries_give_the_same_rows_embedded_and_on_a_cluster() {
     }
 }
 
-async fn executor(scheduler: u16, work_dir: PathBuf) {
+pub(crate) async fn executor(scheduler: u16, work_dir: PathBuf) {
     let options = rankmill_executor::Options {
         schedulers: vec![format!("127.0.0.1:{scheduler}")],
         slots: 1,
