@@ -8,6 +8,7 @@
 mod collect;
 mod compute;
 mod executors;
+mod shape;
 mod watch;
 
 use std::net::SocketAddr;

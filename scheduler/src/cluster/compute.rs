@@ -13,18 +13,23 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
-use datafusion::prelude::SessionContext;
-use rankmill_engine::{Compute, Computed, Error, Result, ScanProgress, Session};
+use datafusion::prelude::{SessionConfig, SessionContext};
+use rankmill_engine::{Compute, Computed, Embedded, Error, Result, ScanProgress, Session};
 
 use super::collect::fetch;
 use super::executors::since_epoch;
+use super::shape::unsafe_operator;
 use super::watch::{Sighting, Trouble, Watch};
 use super::{Cluster, ballista_settings};
+use crate::model::Executor;
 
 /// How often a job is looked at; Ballista also tells at once when it ends.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Submissions of one plan before the run itself must be tried again.
 const MAX_SUBMISSIONS: usize = 6;
+
+/// A job without a running task for so long, beside idle executors, is helped on.
+const STARVED_AFTER: Duration = Duration::from_secs(3);
 
 /// How one submission went wrong.
 enum Failure {
@@ -46,7 +51,9 @@ impl Compute for Cluster {
         let mut last = String::new();
         for submission in 1..=MAX_SUBMISSIONS {
             let slots = self.slots(name).await?;
-            let (context, physical) = self.plan(session, plan, slots).await?;
+            let Some((context, physical)) = self.plan(session, name, plan, slots).await? else {
+                return Embedded.execute(session, name, plan, progress).await;
+            };
             let schema = physical.schema();
             match self.submit(name, context, physical, progress).await {
                 Ok((batches, scanned)) => {
@@ -92,18 +99,32 @@ impl Cluster {
     }
 
     /// The plan as it is sent, made by the session's own rules with partitions for the cluster.
+    /// None if Ballista can't be trusted with it.
     async fn plan(
         &self,
         session: &Session,
+        name: &str,
         plan: &LogicalPlan,
         slots: usize,
-    ) -> Result<(Arc<SessionContext>, Arc<dyn ExecutionPlan>)> {
+    ) -> Result<Option<(Arc<SessionContext>, Arc<dyn ExecutionPlan>)>> {
         let partitions = slots * self.options.partitions_per_slot.max(1);
         let config =
             ballista_settings(session.context().copied_config()).with_target_partitions(partitions);
-        let state = session.state_with(config)?;
-        let physical = state.create_physical_plan(plan).await?;
-        Ok((Arc::new(SessionContext::new_with_state(state)), physical))
+        let mut reasons = Vec::new();
+        for config in [config.clone(), without_collected_sides(config)] {
+            let state = session.state_with(config)?;
+            let physical = state.create_physical_plan(plan).await?;
+            match unsafe_operator(&physical) {
+                None => {
+                    let context = Arc::new(SessionContext::new_with_state(state));
+                    return Ok(Some((context, physical)));
+                }
+                Some(operator) => reasons.push(operator),
+            }
+        }
+        let reasons = reasons.join("; ");
+        tracing::warn!("{name}: computed in the scheduler's process, for it has {reasons}");
+        Ok(None)
     }
 
     async fn submit(
@@ -134,6 +155,7 @@ impl Cluster {
             since_epoch(),
         );
         let mut scanned = ScanProgress::default();
+        let mut idle_since = Instant::now();
         let locations = loop {
             tokio::select! {
                 _ = tell.recv(), if !tell.is_closed() => {}
@@ -154,6 +176,12 @@ impl Cluster {
             scanned.files_done = scanned.files_done.max(now.files_done);
             (scanned.tasks, scanned.tasks_done) = (now.tasks, now.tasks_done);
             progress(scanned);
+            if !sighting.involved.is_empty() {
+                idle_since = Instant::now();
+            } else if idle_since.elapsed() > STARVED_AFTER {
+                self.register_idle_executors_anew(name).await;
+                idle_since = Instant::now();
+            }
             if let Some(trouble) = watch.look(&sighting) {
                 self.forget_lost(&trouble).await;
                 return Err(Failure::Anew(trouble.to_string()));
@@ -174,6 +202,24 @@ impl Cluster {
             let manager = &self.server.state.executor_manager;
             let removed = manager.remove_executor(id, Some("lost".to_owned())).await;
             if let Err(error) = removed {
+                tracing::debug!("executor {id}: {error}");
+            }
+        }
+    }
+
+    /// Ballista may lose count of an executor's free slots when a job is cancelled while another
+    /// executor is lost, and then never give it a task again. An executor that it doesn't know
+    /// registers with its next heartbeat, with all of its slots.
+    async fn register_idle_executors_anew(&self, name: &str) {
+        let executors = self.executors().await;
+        if executors.iter().any(|executor| executor.busy_slots > 0) {
+            return;
+        }
+        for Executor { id, .. } in executors {
+            tracing::warn!("{name}: executor {id} gets no task; it is registered anew");
+            let manager = &self.server.state.executor_manager;
+            let removed = manager.remove_executor(&id, Some("gets no task".to_owned()));
+            if let Err(error) = removed.await {
                 tracing::debug!("executor {id}: {error}");
             }
         }
@@ -202,6 +248,20 @@ impl Cluster {
         }
         (sighting, progress)
     }
+}
+
+/// Joins over partitions of both sides only.
+fn without_collected_sides(config: SessionConfig) -> SessionConfig {
+    config
+        .set_u64(
+            "datafusion.optimizer.hash_join_single_partition_threshold",
+            0,
+        )
+        .set_u64(
+            "datafusion.optimizer.hash_join_single_partition_threshold_rows",
+            0,
+        )
+        .set_usize("ballista.optimizer.broadcast_join_threshold_bytes", 0)
 }
 
 /// Executors with a running task, or with the output of a stage whose readers have not ended.

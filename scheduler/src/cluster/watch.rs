@@ -24,7 +24,8 @@ pub(super) struct Watch {
     stall_timeout: Duration,
     moved_at: Duration,
     tasks_ended: usize,
-    /// When each involved executor was heard of last, by the sightings so far.
+    /// Every executor that was ever involved, and when it was heard of last. Ballista may
+    /// forget a lost executor's tasks by itself, and then wait for ever all the same.
     heard: BTreeMap<String, Duration>,
 }
 
@@ -83,14 +84,16 @@ impl Watch {
             self.moved_at = seen.at;
         }
         for id in &seen.involved {
-            let Some(heard) = seen.heard.get(id).copied() else {
-                return Some(Trouble::ExecutorLost { id: id.clone() });
+            let heard = seen.heard.get(id).copied().unwrap_or_default();
+            self.heard.entry(id.clone()).or_insert(heard);
+        }
+        for (id, before) in &mut self.heard {
+            let heard = match seen.heard.get(id).copied() {
+                Some(heard) if seen.at.saturating_sub(heard) <= self.executor_timeout => heard,
+                _ => return Some(Trouble::ExecutorLost { id: id.clone() }),
             };
-            if seen.at.saturating_sub(heard) > self.executor_timeout {
-                return Some(Trouble::ExecutorLost { id: id.clone() });
-            }
-            let before = self.heard.insert(id.clone(), heard).unwrap_or(heard);
-            let silent = heard.saturating_sub(before);
+            let silent = heard.saturating_sub(*before);
+            *before = heard;
             if silent > self.executor_timeout / 2 {
                 let id = id.clone();
                 return Some(Trouble::ExecutorCutOff { id, silent });
@@ -153,6 +156,18 @@ mod tests {
             silent: s(7),
         };
         assert_eq!(trouble, Some(cut));
+    }
+
+    #[test]
+    fn a_lost_executor_that_ballista_has_forgotten_is_lost_all_the_same() {
+        let mut watch = Watch::new(TIMEOUT, STALL, s(0));
+        assert_eq!(watch.look(&seen(1, 1, &[("a", 1), ("b", 1)])), None);
+        let forgotten = Sighting {
+            involved: ["b".to_owned()].into(),
+            ..seen(2, 0, &[("b", 2)])
+        };
+        let lost = Some(Trouble::ExecutorLost { id: "a".into() });
+        assert_eq!(watch.look(&forgotten), lost);
     }
 
     #[test]
