@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use futures::stream::BoxStream;
-use futures::{StreamExt, stream};
+use futures::{Stream, StreamExt, stream};
 use tokio::sync::watch;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
@@ -229,7 +229,7 @@ impl Rankmill for Face {
         });
         let mut closing = self.closing.clone();
         let closed = async move { closing.wait_for(|closing| *closing).await.map(drop) };
-        Ok(Response::new(until(runs, closed).boxed()))
+        Ok(Response::new(until(runs, closed)))
     }
 
     async fn check_gaps(
@@ -272,22 +272,22 @@ impl Rankmill for Face {
 
 /// A stream that, if it has not ended before `closed`, ends in an error: whoever watches must not
 /// take the end of the scheduler for the end of the run.
-fn until<T: Send + 'static, E: Send>(
-    items: impl futures::Stream<Item = Result<T, Status>> + Send + 'static,
+fn until<T: Send + 'static, E: Send + 'static>(
+    items: impl Stream<Item = Result<T, Status>> + Send + 'static,
     closed: impl Future<Output = Result<(), E>> + Send + 'static,
-) -> impl futures::Stream<Item = Result<T, Status>> + Send {
-    let ended = stream::once(async { None });
-    let closed = stream::once(async {
-        drop(closed.await);
-        Some(Err(Status::unavailable("this scheduler is going down")))
-    });
-    let items = items.map(Some).chain(ended);
-    let mut over = false;
-    stream::select(items, closed).scan((), move |(), item| {
-        let item = if over { None } else { item };
-        over = !matches!(item, Some(Ok(_)));
-        futures::future::ready(item)
+) -> BoxStream<'static, Result<T, Status>> {
+    let state = Some((Box::pin(items), Box::pin(closed)));
+    stream::unfold(state, async |state| {
+        let (mut items, mut closed) = state?;
+        tokio::select! {
+            item = items.next() => item.map(|item| (item, Some((items, closed)))),
+            _ = &mut closed => {
+                let error = Status::unavailable("this scheduler is going down");
+                Some((Err(error), None))
+            }
+        }
     })
+    .boxed()
 }
 
 #[cfg(test)]
@@ -341,7 +341,7 @@ mod tests {
         let whole: Vec<i32> = until(two(), never).try_collect().await.unwrap();
         assert_eq!(whole, [1, 2]);
         let (close, closed) = tokio::sync::oneshot::channel::<()>();
-        let mut cut = Box::pin(until(two().chain(stream::pending()), closed));
+        let mut cut = until(two().chain(stream::pending()), closed);
         assert_eq!(cut.try_next().await.unwrap(), Some(1));
         assert_eq!(cut.try_next().await.unwrap(), Some(2));
         close.send(()).unwrap();

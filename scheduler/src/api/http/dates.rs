@@ -21,7 +21,7 @@ pub(super) struct GapList {
 
 /// Says what each date of a job needs: missing, stale, published or without source.
 #[utoipa::path(get, path = "/api/v1/jobs/{name}/gaps", tag = "dates",
-    security(("token" = ["read"])),
+    operation_id = "checkGaps", security(("token" = ["read"])),
     params(
         ("name" = String, Path, description = "Name of the job."),
         ("from" = String, Query,
@@ -44,7 +44,8 @@ pub(super) async fn gaps(
 }
 
 /// Queues runs for the dates of a job that need it.
-#[utoipa::path(post, path = "/api/v1/backfills", tag = "dates", security(("token" = ["submit"])),
+#[utoipa::path(post, path = "/api/v1/backfills", tag = "dates",
+    operation_id = "backfill", security(("token" = ["submit"])),
     request_body = BackfillRequest,
     responses(
         (status = 200, description = "What would be queued (`dry_run`).", body = BackfillPlan),

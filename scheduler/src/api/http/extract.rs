@@ -38,6 +38,13 @@ fn is_json(content_type: &str) -> bool {
 }
 
 fn from_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    // serde would take an array for an object's values in their order.
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        return Err(Problem::new(
+            Kind::Invalid,
+            "the body must be a JSON object",
+        ));
+    }
     let mut json = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
@@ -133,9 +140,10 @@ mod tests {
                 "{} {}",
                 "the body is not JSON: trailing characters at line 1 column 4",
             ),
+            (r#" ["daily"]"#, "the body must be a JSON object"),
             (
-                "[1]",
-                "the body: invalid type: integer `1`, expected a string",
+                "1",
+                "the body: invalid type: integer `1`, expected struct SubmitRun",
             ),
             (
                 r#"{"job": 1}"#,

@@ -34,7 +34,8 @@ pub(super) struct JobList {
 }
 
 /// Lists the jobs, by name.
-#[utoipa::path(get, path = "/api/v1/jobs", tag = "jobs", security(("token" = ["read"])),
+#[utoipa::path(get, path = "/api/v1/jobs", tag = "jobs",
+    operation_id = "listJobs", security(("token" = ["read"])),
     responses((status = 200, description = "The jobs.", body = JobList)))]
 pub(super) async fn list(State(http): State<Http>) -> Result<axum::Json<JobList>, Problem> {
     let jobs = http.service.jobs().await?;
@@ -42,7 +43,8 @@ pub(super) async fn list(State(http): State<Http>) -> Result<axum::Json<JobList>
 }
 
 /// Registers a job from its spec, or replaces the one of that name.
-#[utoipa::path(post, path = "/api/v1/jobs", tag = "jobs", security(("token" = ["admin"])),
+#[utoipa::path(post, path = "/api/v1/jobs", tag = "jobs",
+    operation_id = "applyJob", security(("token" = ["admin"])),
     request_body = ApplyJob,
     responses(
         (status = 200, description = "It replaced the one of that name.", body = JobView),
@@ -66,7 +68,8 @@ pub(super) async fn apply(
 }
 
 /// One job.
-#[utoipa::path(get, path = "/api/v1/jobs/{name}", tag = "jobs", security(("token" = ["read"])),
+#[utoipa::path(get, path = "/api/v1/jobs/{name}", tag = "jobs",
+    operation_id = "getJob", security(("token" = ["read"])),
     params(("name" = String, Path, description = "Name of the job.")),
     responses((status = 200, description = "The job.", body = JobView)))]
 pub(super) async fn get(
@@ -77,7 +80,8 @@ pub(super) async fn get(
 }
 
 /// Removes a job; its runs and rankings stay.
-#[utoipa::path(delete, path = "/api/v1/jobs/{name}", tag = "jobs", security(("token" = ["admin"])),
+#[utoipa::path(delete, path = "/api/v1/jobs/{name}", tag = "jobs",
+    operation_id = "deleteJob", security(("token" = ["admin"])),
     params(("name" = String, Path, description = "Name of the job.")),
     responses((status = 204, description = "It is gone.")))]
 pub(super) async fn delete(
@@ -92,7 +96,7 @@ pub(super) async fn delete(
 /// Pauses a job: its schedule doesn't start it, and its gaps aren't repaired. It can still be
 /// submitted.
 #[utoipa::path(post, path = "/api/v1/jobs/{name}/pause", tag = "jobs",
-    security(("token" = ["admin"])),
+    operation_id = "pauseJob", security(("token" = ["admin"])),
     params(("name" = String, Path, description = "Name of the job.")),
     responses((status = 200, description = "The job.", body = JobView)))]
 pub(super) async fn pause(
@@ -107,7 +111,7 @@ pub(super) async fn pause(
 
 /// Lets the schedule start a paused job again.
 #[utoipa::path(post, path = "/api/v1/jobs/{name}/resume", tag = "jobs",
-    security(("token" = ["admin"])),
+    operation_id = "resumeJob", security(("token" = ["admin"])),
     params(("name" = String, Path, description = "Name of the job.")),
     responses((status = 200, description = "The job.", body = JobView)))]
 pub(super) async fn resume(

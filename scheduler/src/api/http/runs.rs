@@ -21,7 +21,8 @@ use crate::service::{Caller, RunFilter, RunPage};
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Lists runs, newest first.
-#[utoipa::path(get, path = "/api/v1/runs", tag = "runs", security(("token" = ["read"])),
+#[utoipa::path(get, path = "/api/v1/runs", tag = "runs",
+    operation_id = "listRuns", security(("token" = ["read"])),
     params(
         ("job" = Option<String>, Query, description = "Only those of this job."),
         ("state" = Option<String>, Query,
@@ -65,7 +66,8 @@ fn parse_state(name: &str) -> Result<RunState, Problem> {
 }
 
 /// Queues a run and answers at once.
-#[utoipa::path(post, path = "/api/v1/runs", tag = "runs", security(("token" = ["submit"])),
+#[utoipa::path(post, path = "/api/v1/runs", tag = "runs",
+    operation_id = "submitRun", security(("token" = ["submit"])),
     params(("Idempotency-Key" = Option<String>, Header,
         description = "1 to 255 printable ASCII characters. The same key gives the run of the \
             first request instead of queuing another.")),
@@ -82,7 +84,11 @@ pub(super) async fn submit(
     let mut keys = headers.get_all(KEY).iter();
     let key = match (keys.next(), keys.next()) {
         (None, _) => None,
-        (Some(key), None) => idempotency_key(KEY, key.to_str().unwrap_or_default())?,
+        (Some(key), None) => {
+            // What is empty or isn't ASCII becomes what isn't allowed.
+            let key = key.to_str().ok().filter(|key| !key.is_empty());
+            idempotency_key(KEY, key.unwrap_or("\0"))?
+        }
         (Some(_), Some(_)) => return Err(Problem::invalid(KEY, "it is given twice")),
     };
     let run = http.service.submit(&caller, request, key).await?;
@@ -96,7 +102,8 @@ fn accepted(run: RunView) -> Response {
 }
 
 /// One run.
-#[utoipa::path(get, path = "/api/v1/runs/{id}", tag = "runs", security(("token" = ["read"])),
+#[utoipa::path(get, path = "/api/v1/runs/{id}", tag = "runs",
+    operation_id = "getRun", security(("token" = ["read"])),
     params(("id" = String, Path, description = "Id of the run.")),
     responses((status = 200, description = "The run.", body = RunView)))]
 pub(super) async fn get(
@@ -108,7 +115,7 @@ pub(super) async fn get(
 
 /// Stops a run; one that has ended stays as it is.
 #[utoipa::path(post, path = "/api/v1/runs/{id}/cancel", tag = "runs",
-    security(("token" = ["submit"])),
+    operation_id = "cancelRun", security(("token" = ["submit"])),
     params(("id" = String, Path, description = "Id of the run.")),
     responses((status = 202, description = "The run; it stops soon.", body = RunView,
         headers(("Location" = String, description = "Where it is.")))))]
@@ -123,7 +130,7 @@ pub(super) async fn cancel(
 
 /// Queues a new run like one that has ended.
 #[utoipa::path(post, path = "/api/v1/runs/{id}/retry", tag = "runs",
-    security(("token" = ["submit"])),
+    operation_id = "retryRun", security(("token" = ["submit"])),
     params(("id" = String, Path, description = "Id of the run that has ended.")),
     responses((status = 202, description = "The new run.", body = RunView,
         headers(("Location" = String, description = "Where it is.")))))]
@@ -139,7 +146,7 @@ pub(super) async fn retry(
 /// The run as it is now, then again at each change, until it has ended: server-sent events called
 /// `run`, whose data is the run.
 #[utoipa::path(get, path = "/api/v1/runs/{id}/events", tag = "runs",
-    security(("token" = ["read"])),
+    operation_id = "watchRun", security(("token" = ["read"])),
     params(("id" = String, Path, description = "Id of the run.")),
     responses((status = 200, description = "The run at each change.",
         content((RunView = "text/event-stream")))))]

@@ -19,7 +19,8 @@ pub(super) struct ExecutorList {
 }
 
 /// Lists the executors.
-#[utoipa::path(get, path = "/api/v1/executors", tag = "system", security(("token" = ["read"])),
+#[utoipa::path(get, path = "/api/v1/executors", tag = "system",
+    operation_id = "listExecutors", security(("token" = ["read"])),
     responses((status = 200, description = "The executors.", body = ExecutorList)))]
 pub(super) async fn executors(
     State(http): State<Http>,
@@ -31,7 +32,8 @@ pub(super) async fn executors(
 }
 
 /// This document.
-#[utoipa::path(get, path = "/api/v1/openapi.json", tag = "system", security(("token" = ["read"])),
+#[utoipa::path(get, path = "/api/v1/openapi.json", tag = "system",
+    operation_id = "openApi", security(("token" = ["read"])),
     responses((status = 200, description = "An OpenAPI document.", body = Object)))]
 pub(super) async fn openapi() -> ([(HeaderName, &'static str); 1], &'static str) {
     let json = [(header::CONTENT_TYPE, "application/json")];
@@ -39,14 +41,16 @@ pub(super) async fn openapi() -> ([(HeaderName, &'static str); 1], &'static str)
 }
 
 /// Answers if the process lives.
-#[utoipa::path(get, path = "/healthz", tag = "system", security(()),
+#[utoipa::path(get, path = "/healthz", tag = "system",
+    operation_id = "isAlive", security(()),
     responses((status = 200, description = "It lives.", body = String)))]
 pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
 
 /// Answers 200 if this scheduler leads and can compute, else 503.
-#[utoipa::path(get, path = "/readyz", tag = "system", security(()),
+#[utoipa::path(get, path = "/readyz", tag = "system",
+    operation_id = "isReady", security(()),
     responses((status = 200, description = "It is ready.", body = String)))]
 pub(super) async fn readyz(State(http): State<Http>) -> Result<&'static str, Problem> {
     match http.service.readiness() {
@@ -56,7 +60,8 @@ pub(super) async fn readyz(State(http): State<Http>) -> Result<&'static str, Pro
 }
 
 /// Metrics for Prometheus.
-#[utoipa::path(get, path = "/metrics", tag = "system", security(()),
+#[utoipa::path(get, path = "/metrics", tag = "system",
+    operation_id = "metrics", security(()),
     responses((status = 200, description = "OpenMetrics text.", body = String,
         content_type = "application/openmetrics-text")))]
 pub(super) async fn metrics(
