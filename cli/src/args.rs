@@ -1,9 +1,21 @@
 //! What a user can type.
 
+use std::path::PathBuf;
+
 use chrono::NaiveDate;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::human::{parse_bytes, parse_count};
+use crate::human::parse_bytes;
+use crate::load::LoadOptions;
+
+mod cluster;
+mod nodes;
+
+pub(crate) use cluster::{
+    BackfillArgs, ClusterChoice, ExecutorsArgs, GapsArgs, JobsArgs, JobsCommand, Only, Order,
+    RunsArgs, RunsCommand, State, SubmitArgs,
+};
+pub(crate) use nodes::{DevArgs, ExecutorArgs, NodeTlsArgs, SchedulerArgs};
 
 /// Turns skewed click and web logs into daily rankings: whole or not at all.
 #[derive(Debug, Parser)]
@@ -68,6 +80,24 @@ pub(crate) enum Command {
     Spec(SpecArgs),
     /// Shows how a job would be computed.
     Explain(ExplainArgs),
+    /// Registers, shows, pauses and removes the jobs of a cluster.
+    Jobs(JobsArgs),
+    /// Queues a run on a cluster.
+    Submit(Box<SubmitArgs>),
+    /// Lists, shows, follows, stops and repeats the runs of a cluster.
+    Runs(RunsArgs),
+    /// Shows what each date of a job needs: missing, stale, published or without source.
+    Gaps(GapsArgs),
+    /// Queues runs for the dates of a job that need it.
+    Backfill(BackfillArgs),
+    /// Lists the executors of a cluster.
+    Executors(ExecutorsArgs),
+    /// Runs a scheduler: calendar, API, recovery.
+    Scheduler(Box<SchedulerArgs>),
+    /// Runs an executor, which computes for a scheduler.
+    Executor(Box<ExecutorArgs>),
+    /// Runs a whole cluster on this machine, to try it.
+    Dev(DevArgs),
 }
 
 #[derive(Debug, Args)]
@@ -79,48 +109,11 @@ pub(crate) struct QuickstartArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct GenerateArgs {
-    /// Clicks to make over all days, such as 400M.
-    #[arg(long, value_parser = parse_count, default_value = "5M")]
-    pub(crate) rows: u64,
-    /// Web requests to make over all days.
-    #[arg(long, value_parser = parse_count, default_value = "1M")]
-    pub(crate) web_rows: u64,
-    /// Users of the dimension.
-    #[arg(long, value_parser = parse_count, default_value = "200k")]
-    pub(crate) users: u64,
-    /// Performances of the dimension.
-    #[arg(long, value_parser = parse_count, default_value = "20k")]
-    pub(crate) performances: u64,
-    /// First day.
-    #[arg(long, default_value = "2026-06-01")]
-    pub(crate) from: NaiveDate,
-    /// Number of days.
-    #[arg(long, default_value_t = 3)]
-    pub(crate) days: u32,
-    /// The same seed and options give the same bytes.
-    #[arg(long, default_value_t = 1)]
-    pub(crate) seed: u64,
-    /// Zipf exponent of the performances' popularity; 0 is uniform.
-    #[arg(long, default_value_t = 1.1)]
-    pub(crate) zipf_items: f64,
-    /// Zipf exponent of the users' activity; 0 is uniform.
-    #[arg(long, default_value_t = 0.6)]
-    pub(crate) zipf_users: f64,
-    /// How much the popularity of performances changes from day to day; 0 is not at all.
-    #[arg(long, default_value_t = 0.8)]
-    pub(crate) drift: f64,
-    /// Share of sessions without a user.
-    #[arg(long, default_value_t = 0.2)]
-    pub(crate) anonymous_share: f64,
-    /// Share of sessions whose user is not in the dimension.
-    #[arg(long, default_value_t = 0.005)]
-    pub(crate) unknown_user_share: f64,
-    /// Share of clicks by a few bots.
-    #[arg(long, default_value_t = 0.02)]
-    pub(crate) bot_share: f64,
-    /// Removes what was generated there before.
+    /// First day [default: 2026-06-01].
     #[arg(long)]
-    pub(crate) replace: bool,
+    pub(crate) from: Option<NaiveDate>,
+    #[command(flatten)]
+    pub(crate) load: LoadOptions,
 }
 
 /// A job.
@@ -163,6 +156,41 @@ pub(crate) struct RunArgs {
     /// Ranks of each ranking to print; 0 prints none.
     #[arg(long, default_value_t = 10)]
     pub(crate) show: usize,
+    /// Runs on a cluster instead of in this process: addresses of its schedulers.
+    #[arg(
+        long,
+        value_name = "URL",
+        value_delimiter = ',',
+        help_heading = "Cluster"
+    )]
+    pub(crate) cluster: Vec<String>,
+    /// With --cluster: a file that holds a token of its API [default: RANKMILL_TOKEN].
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "RANKMILL_TOKEN_FILE",
+        help_heading = "Cluster"
+    )]
+    pub(crate) token_file: Option<PathBuf>,
+    /// With --cluster: certificates (PEM) of the authority to trust.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "RANKMILL_CA",
+        help_heading = "Cluster"
+    )]
+    pub(crate) ca: Option<PathBuf>,
+}
+
+impl RunArgs {
+    /// The cluster, if one is to be used.
+    pub(crate) fn cluster_choice(&self) -> Option<ClusterChoice> {
+        (!self.cluster.is_empty()).then(|| ClusterChoice {
+            cluster: self.cluster.clone(),
+            token_file: self.token_file.clone(),
+            ca: self.ca.clone(),
+        })
+    }
 }
 
 #[derive(Debug, Args)]
@@ -248,7 +276,7 @@ pub(crate) struct ExplainArgs {
     pub(crate) dates: DateChoice,
 }
 
-fn parse_set(text: &str) -> Result<(String, String), String> {
+pub(crate) fn parse_set(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("expected key=value".to_owned()),

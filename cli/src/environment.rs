@@ -68,17 +68,25 @@ impl Environment {
 
     /// Loads a spec file or a shipped spec.
     pub(crate) fn job(&self, choice: &SpecChoice) -> anyhow::Result<Job> {
-        let set: BTreeMap<String, String> = choice.set.iter().cloned().collect();
+        self.parse(&choice.spec, &choice.set)
+    }
+
+    /// The same, with the values of its placeholders.
+    pub(crate) fn parse(&self, choice: &str, set: &[(String, String)]) -> anyhow::Result<Job> {
+        let set: BTreeMap<String, String> = set.iter().cloned().collect();
         let params = Params::new(&self.lake, set);
-        let spec = match shipped::find(&choice.spec) {
-            // A file of that name goes first: it is what the user sees.
-            Some(shipped) if !std::path::Path::new(&choice.spec).is_file() => {
-                parse(shipped.yaml, shipped.name, &params)
-            }
-            _ => parse(&read_spec(&choice.spec)?, &choice.spec, &params),
-        };
+        let spec = parse(&spec_text(choice)?, choice, &params);
         let spec = spec.map_err(rankmill_jobs::Error::from)?;
         Ok(Job { spec, params })
+    }
+}
+
+/// The YAML of a spec file or a shipped spec.
+pub(crate) fn spec_text(choice: &str) -> anyhow::Result<String> {
+    match shipped::find(choice) {
+        // A file of that name goes first: it is what the user sees.
+        Some(shipped) if !std::path::Path::new(choice).is_file() => Ok(shipped.yaml.to_owned()),
+        _ => read_spec(choice),
     }
 }
 

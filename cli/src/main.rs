@@ -3,9 +3,11 @@
 //! Exit codes: 0 done, 1 the job failed, 2 usage or environment.
 
 mod args;
+mod cluster;
 mod commands;
 mod environment;
 mod human;
+mod load;
 mod outcome;
 mod output;
 mod progress;
@@ -56,6 +58,13 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
             Command::Rankings(args) => commands::rankings::run(&environment, args).await,
             Command::Spec(args) => commands::spec::run(&environment, args).await,
             Command::Explain(args) => commands::explain::run(&environment, &args).await,
+            Command::Jobs(args) => commands::jobs::run(&environment, args).await,
+            Command::Submit(args) => commands::submit::run(&environment, &args).await,
+            Command::Runs(args) => commands::runs::run(&environment, args).await,
+            Command::Gaps(args) => commands::gaps::run(&environment, args).await,
+            Command::Backfill(args) => commands::backfill::run(&environment, args).await,
+            Command::Executors(args) => commands::executors::run(&environment, args).await,
+            Command::Scheduler(_) | Command::Executor(_) | Command::Dev(_) => Ok(2),
         }
     })
 }

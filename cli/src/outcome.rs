@@ -3,10 +3,15 @@
 use rankmill_datagen as datagen;
 use rankmill_jobs as jobs;
 
+use crate::cluster;
+
 /// The job failed.
 pub(crate) const FAILED: u8 = 1;
 /// What the user typed or where it runs is at fault.
 pub(crate) const USAGE: u8 = 2;
+
+/// Ctrl-C while following a run; what a shell says of a command that it ended.
+pub(crate) const INTERRUPTED: u8 = 130;
 
 /// A mistake in what the user typed.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +38,9 @@ pub(crate) fn describe(error: &anyhow::Error) -> String {
 pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
     let usage = error.chain().any(|cause| {
         cause.is::<Usage>()
+            || cause
+                .downcast_ref::<cluster::Error>()
+                .is_some_and(cluster::Error::is_usage)
             || cause
                 .downcast_ref::<jobs::Error>()
                 .is_some_and(jobs::Error::is_usage)
