@@ -1,5 +1,6 @@
 //! When and where rankmill computes: runs, calendar, API.
 
+pub mod cluster;
 mod error;
 pub mod gaps;
 pub mod model;
