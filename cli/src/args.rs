@@ -282,3 +282,89 @@ pub(crate) fn parse_set(text: &str) -> Result<(String, String), String> {
         _ => Err("expected key=value".to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Command, String> {
+        let words = ["rankmill"].into_iter().chain(line.split_whitespace());
+        let cli = Cli::try_parse_from(words).map_err(|e| e.to_string())?;
+        Ok(cli.command)
+    }
+
+    /// What can be said, and what can't: a verb's options contradict each other in its help.
+    #[test]
+    fn lines_that_are_ones() {
+        Cli::command().debug_assert();
+        for line in [
+            "jobs apply a.yaml b.yaml --set city=Seoul",
+            "jobs list --cluster http://a:1,http://b:2 --token-file t --ca ca.pem",
+            "submit shop --date yesterday --wait",
+            "submit shop --from 2026-01-01 --to today --force --allow-empty --idempotency-key k",
+            "submit --spec shop.yaml --date 2026-01-01 --set city=Seoul",
+            "submit --generate --rows 4M --from 2026-01-01 --days 2 --replace",
+            "runs list --job shop --state failed,cancelled --state queued --limit 5",
+            "runs logs 0190 --follow",
+            "gaps shop --from 2026-01-01 --to 2026-02-01",
+            "backfill shop --from 2026-01-01 --to today --only all --order oldest --max-parallel 3",
+            "executors --format json",
+            "run shop.yaml --date today --cluster https://a:1",
+            "scheduler --embedded --run-timeout 90m --max-runs 2 --allow-prefix s3://a/,/b",
+            "scheduler --node-ca a --node-cert b --node-key c --tls-cert d --tls-key e",
+            "executor --scheduler a:1,b:2 --port 0 --grpc-port 0 --drain-timeout 5s",
+            "dev --executors 3 --standby --slots 1",
+        ] {
+            if let Err(error) = parsed(line) {
+                panic!("{line}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn lines_that_are_none() {
+        for (line, word) in [
+            ("submit shop --spec shop.yaml", "cannot be used with"),
+            ("submit shop --generate", "cannot be used with"),
+            ("submit --generate --date 2026-01-01", "cannot be used with"),
+            (
+                "submit shop --date today --from today",
+                "cannot be used with",
+            ),
+            ("runs list --state done", "possible values"),
+            ("gaps shop --from 2026-01-01", "--to"),
+            ("backfill shop --from a --to b --max-parallel 0", "0"),
+            (
+                "backfill shop --from a --to b --dry-run --wait",
+                "cannot be used with",
+            ),
+            ("scheduler --run-timeout 90", "span of time"),
+            ("scheduler --tls-cert a", "--tls-key"),
+            ("executor --node-cert a --node-key b", "--node-ca"),
+        ] {
+            match parsed(line) {
+                Ok(command) => panic!("{line}: {command:?}"),
+                Err(error) => assert!(error.contains(word), "{line}: {error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn options_reach_their_fields() {
+        let Ok(Command::Submit(submit)) = parsed("submit --generate --rows 4M --from 2026-01-01")
+        else {
+            panic!("not a submit");
+        };
+        assert!(submit.generate && submit.load.is_given());
+        assert_eq!(submit.load.rows, Some(4_000_000));
+        assert_eq!(submit.from.as_deref(), Some("2026-01-01"));
+        let Ok(Command::Scheduler(scheduler)) = parsed("scheduler --bind [::1]:0") else {
+            panic!("not a scheduler");
+        };
+        assert_eq!(scheduler.api.bind.port(), 0);
+        assert_eq!(scheduler.runs.run_timeout.as_secs(), 6 * 60 * 60);
+        assert_eq!(scheduler.ballista.cluster_port, 7450);
+    }
+}

@@ -16,7 +16,7 @@ pub(crate) use error::Error;
 pub(crate) use follow::{Followed, follow, follow_aloud, is_final};
 pub(crate) use json::{date_status_json, executor_json, job_json, run_json, summary_json};
 pub(crate) use text::{
-    date_state, dates_table, events_text, executors_table, job_text, jobs_table, run_text,
-    runs_table, state_name, time,
+    dates_table, events_text, executors_table, job_text, jobs_table, run_text, runs_table,
+    state_name, time,
 };
 pub(crate) use watcher::Watcher;

@@ -6,8 +6,10 @@ mod args;
 mod cluster;
 mod commands;
 mod environment;
+mod generator;
 mod human;
 mod load;
+mod nodes;
 mod outcome;
 mod output;
 mod progress;
@@ -34,7 +36,11 @@ fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    environment::init_logging(cli.global.verbose, cli.global.quiet);
+    let serves = matches!(
+        cli.command,
+        Command::Scheduler(_) | Command::Executor(_) | Command::Dev(_)
+    );
+    environment::init_logging(cli.global.verbose, cli.global.quiet, serves);
     match run(cli) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
@@ -64,7 +70,9 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
             Command::Gaps(args) => commands::gaps::run(&environment, args).await,
             Command::Backfill(args) => commands::backfill::run(&environment, args).await,
             Command::Executors(args) => commands::executors::run(&environment, args).await,
-            Command::Scheduler(_) | Command::Executor(_) | Command::Dev(_) => Ok(2),
+            Command::Scheduler(args) => commands::scheduler::run(&environment, &args).await,
+            Command::Executor(args) => commands::executor::run(&environment, &args).await,
+            Command::Dev(args) => commands::dev::run(&environment, &args).await,
         }
     })
 }

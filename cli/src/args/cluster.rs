@@ -14,6 +14,7 @@ pub(crate) struct ClusterChoice {
     /// Addresses of its schedulers; the one that leads is found.
     #[arg(
         long,
+        global = true,
         env = "RANKMILL_CLUSTER",
         value_name = "URL",
         value_delimiter = ',',
@@ -21,10 +22,10 @@ pub(crate) struct ClusterChoice {
     )]
     pub(crate) cluster: Vec<String>,
     /// A file that holds a token of its API [default: RANKMILL_TOKEN].
-    #[arg(long, env = "RANKMILL_TOKEN_FILE", value_name = "FILE")]
+    #[arg(long, global = true, env = "RANKMILL_TOKEN_FILE", value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
     /// Certificates (PEM) of the authority to trust, instead of the system's.
-    #[arg(long, env = "RANKMILL_CA", value_name = "FILE")]
+    #[arg(long, global = true, env = "RANKMILL_CA", value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,
 }
 
@@ -74,7 +75,6 @@ pub(crate) enum JobsCommand {
 #[derive(Debug, Args)]
 pub(crate) struct SubmitArgs {
     /// Name of a job that was applied.
-    #[arg(required_unless_present_any = ["spec", "generate"])]
     pub(crate) job: Option<String>,
     /// A spec file, or the name of a shipped job, to run once without applying it.
     #[arg(long, value_name = "FILE", conflicts_with = "job")]

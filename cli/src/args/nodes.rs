@@ -89,6 +89,17 @@ pub(crate) struct ApiArgs {
         requires = "tls_cert"
     )]
     pub(crate) tls_key: Option<PathBuf>,
+    /// URL under which clients reach this API, told by standbys [default: where it listens].
+    #[arg(long, env = "RANKMILL_ADVERTISE_URL", value_name = "URL")]
+    pub(crate) advertise_url: Option<String>,
+    /// More requests in a second are turned away.
+    #[arg(
+        long,
+        env = "RANKMILL_MAX_REQUESTS_PER_SECOND",
+        value_name = "N",
+        default_value_t = 200
+    )]
+    pub(crate) max_requests_per_second: u32,
     /// Prefix under which specs may read and write; may be repeated [default: the lake].
     #[arg(
         long,
@@ -133,12 +144,7 @@ pub(crate) struct BallistaArgs {
 #[command(next_help_heading = "Runs")]
 pub(crate) struct RunLimitArgs {
     /// Runs at once.
-    #[arg(
-        long,
-        env = "RANKMILL_MAX_RUNS",
-        value_name = "N",
-        default_value_t = 4
-    )]
+    #[arg(long, env = "RANKMILL_MAX_RUNS", value_name = "N", default_value_t = 4)]
     pub(crate) max_runs: usize,
     /// Backfills and repairs at once, besides those.
     #[arg(

@@ -17,7 +17,7 @@ pub(crate) struct Address {
 impl Address {
     /// Parses what a user typed; without a scheme it is `http`.
     pub(crate) fn parse(text: &str) -> Result<Self, Usage> {
-        let text = text.trim().trim_end_matches('/');
+        let text = text.trim();
         let wrong = |why: &str| {
             Usage(format!(
                 "'{text}' is not the address of a scheduler ({why}); expected one such as \
@@ -44,7 +44,10 @@ impl Address {
         }
         Ok(Self {
             host: host.trim_matches(['[', ']']).to_owned(),
-            text: whole,
+            text: match is_https {
+                true => format!("https://{authority}"),
+                false => format!("http://{authority}"),
+            },
             is_https,
         })
     }

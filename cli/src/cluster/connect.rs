@@ -126,7 +126,10 @@ fn system_roots() -> anyhow::Result<Vec<Certificate>> {
         )))
         .context("https");
     }
-    let roots = found.certs.iter().map(|der| Certificate::from_pem(pem(der)));
+    let roots = found
+        .certs
+        .iter()
+        .map(|der| Certificate::from_pem(pem(der)));
     Ok(roots.collect())
 }
 

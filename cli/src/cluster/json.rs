@@ -50,7 +50,7 @@ pub(crate) fn summary_json(run: &RunSummary) -> Value {
 pub(crate) fn run_json(run: &Run) -> Value {
     let mut value = summary_json(&run.summary.clone().unwrap_or_default());
     value["deadline"] = json!(time(run.deadline));
-    value["backfill"] = or_null(&run.backfill);
+    value["backfill_id"] = or_null(&run.backfill);
     value["retry_of"] = or_null(&run.retry_of);
     value["submitted_by"] = or_null(&run.submitted_by);
     value["attempts_made"] = run
@@ -121,9 +121,7 @@ pub(crate) fn executor_json(executor: &Executor) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use rankmill_scheduler::proto::{
-        Attempt, DateResult, DateState, Event, RunState, TriggerKind,
-    };
+    use rankmill_scheduler::proto::{Attempt, DateResult, DateState, Event, RunState, TriggerKind};
 
     use super::*;
 
@@ -184,7 +182,7 @@ mod tests {
             "late": false,
             "error": "no disk",
             "deadline": null,
-            "backfill": "b1",
+            "backfill_id": "b1",
             "retry_of": null,
             "submitted_by": null,
             "attempts_made": [{

@@ -295,6 +295,9 @@ mod tests {
             summary: Some(run),
             ..Run::default()
         });
-        assert!(!text.contains("deadline") && text.contains("started"), "{text}");
+        assert!(
+            !text.contains("deadline") && text.contains("started"),
+            "{text}"
+        );
     }
 }

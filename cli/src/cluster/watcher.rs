@@ -34,7 +34,11 @@ impl Watcher {
             return;
         };
         let state = summary.state();
-        let ended: Vec<_> = run.attempts.iter().filter(|a| !a.reason.is_empty()).collect();
+        let ended: Vec<_> = run
+            .attempts
+            .iter()
+            .filter(|a| !a.reason.is_empty())
+            .collect();
         for attempt in ended.iter().skip(self.attempts_ended) {
             self.progress
                 .line(&format!("an attempt failed: {}", attempt.reason));

@@ -84,9 +84,9 @@ pub(crate) async fn run(environment: &Environment, args: JobsArgs) -> anyhow::Re
             });
             answer.await?;
             match environment.format {
-                Format::Table => output::line(format_args!(
-                    "{name}: deleted; its runs and rankings stay"
-                ))?,
+                Format::Table => {
+                    output::line(format_args!("{name}: deleted; its runs and rankings stay"))?
+                }
                 Format::Json => output::line(json!({ "name": name, "deleted": true }))?,
             }
         }

@@ -22,7 +22,10 @@ pub(crate) async fn run(environment: &Environment, args: RunsArgs) -> anyhow::Re
     let cluster = Cluster::new(&args.cluster, environment.quiet)?;
     match args.command {
         RunsCommand::List { job, state, limit } => {
-            let states: Vec<i32> = state.into_iter().map(|s| RunState::from(s).into()).collect();
+            let states: Vec<i32> = state
+                .into_iter()
+                .map(|s| RunState::from(s).into())
+                .collect();
             let runs = list(&cluster, job.unwrap_or_default(), states, limit).await?;
             match environment.format {
                 Format::Table => output::line(runs_table(&runs))?,
