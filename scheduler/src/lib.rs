@@ -1,8 +1,11 @@
 //! When and where rankmill computes: runs, calendar, API.
 
+pub mod access;
+pub mod api;
 pub mod cluster;
 mod error;
 pub mod gaps;
+pub mod metrics;
 pub mod model;
 pub mod service;
 
@@ -13,6 +16,7 @@ pub use error::{Error, ErrorKind, Result};
     missing_docs,
     unreachable_pub,
     clippy::all,
+    clippy::allow_attributes_without_reason,
     reason = "generated code; the proto documents it"
 )]
 pub mod proto {

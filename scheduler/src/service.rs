@@ -6,7 +6,9 @@ use std::sync::Arc;
 use chrono::NaiveDate;
 use tokio_stream::wrappers::WatchStream;
 
+use crate::access::Access;
 use crate::error::{Error, Result};
+use crate::metrics::Metrics;
 use crate::model::{
     BackfillPlan, BackfillRequest, DateStatus, Executor, JobView, RunId, RunState, RunSummary,
     RunView, SubmitRun,
@@ -15,8 +17,7 @@ use crate::model::{
 /// The scheduler as its API sees it. Cheap to clone.
 #[derive(Clone)]
 pub struct Service {
-    #[expect(dead_code, reason = "filled in with the dispatcher")]
-    inner: Arc<()>,
+    metrics: Metrics,
 }
 
 /// Who asks: the name of a token, written to the runs it submits.
@@ -24,6 +25,8 @@ pub struct Service {
 pub struct Caller {
     /// None where the API needs no token.
     pub name: Option<String>,
+    /// Where its specs may read and write, besides what is allowed to all; none: no further bound.
+    pub access: Option<Arc<Access>>,
 }
 
 /// Which runs to list.
@@ -49,6 +52,18 @@ pub struct RunPage {
 }
 
 impl Service {
+    /// What Prometheus is told.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    #[cfg(test)]
+    pub(crate) fn stub() -> Self {
+        Self {
+            metrics: Metrics::new(),
+        }
+    }
+
     /// Registers a job from its spec, or replaces the one of that name.
     pub async fn apply_job(
         &self,
