@@ -43,11 +43,11 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
     pub(crate) format: Format,
     /// Threads to compute with [default: one for each processor].
-    #[arg(long, global = true)]
+    #[arg(long, global = true, env = "RANKMILL_THREADS")]
     pub(crate) threads: Option<std::num::NonZeroUsize>,
     /// Memory that sorts, joins and aggregations may hold before they spill, such as 1GiB
     /// [default: no limit].
-    #[arg(long, global = true, value_parser = parse_bytes)]
+    #[arg(long, global = true, env = "RANKMILL_MEMORY", value_parser = parse_bytes)]
     pub(crate) memory: Option<u64>,
     /// Says more on stderr; twice for details.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]

@@ -7,33 +7,66 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::Context;
+use futures::future::BoxFuture;
 use rankmill_engine::transport::NodeTls;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::args::NodeTlsArgs;
 
-/// Ends when the process is asked to stop: SIGTERM, Ctrl-C, or, if `until_stdin_ends`, the end
-/// of standard input. Listens from the call on.
-pub(crate) fn asked_to_stop(
-    until_stdin_ends: bool,
-) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
-    let stdin = until_stdin_ends.then(stdin_ended);
-    Ok(async move {
+/// What asks the process to stop: SIGTERM, Ctrl-C, or the end of standard input.
+pub(crate) struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+    stdin: Option<oneshot::Receiver<()>>,
+}
+
+impl Stop {
+    /// Listens from now on; to standard input only if told so.
+    pub(crate) fn new(until_stdin_ends: bool) -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            stdin: until_stdin_ends.then(stdin_ended),
+        })
+    }
+
+    /// Ends when the process is asked to stop; called again, when it is asked once more.
+    pub(crate) async fn asked(&mut self) {
         let stdin = async {
-            match stdin {
+            match &mut self.stdin {
                 Some(ended) => _ = ended.await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            () = stdin => {}
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            () = stdin => self.stdin = None,
         }
-    })
+    }
+
+    /// Runs what stops in order when the future that it is given ends. Who asks twice gets it
+    /// stopped at once: none comes back.
+    pub(crate) async fn run<T, F: Future<Output = T>>(
+        mut self,
+        run: impl FnOnce(BoxFuture<'static, ()>) -> F,
+    ) -> Option<T> {
+        let (tell, told) = oneshot::channel::<()>();
+        let running = run(Box::pin(async move {
+            let _ = told.await;
+        }));
+        let twice = async {
+            self.asked().await;
+            let _ = tell.send(());
+            self.asked().await;
+        };
+        tokio::select! {
+            stopped = running => Some(stopped),
+            () = twice => None,
+        }
+    }
 }
 
 /// Watched by a thread of its own: a runtime that ends would wait for one of its own that reads.

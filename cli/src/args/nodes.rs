@@ -70,7 +70,8 @@ pub(crate) struct ApiArgs {
         default_value = "127.0.0.1:7400"
     )]
     pub(crate) bind: SocketAddr,
-    /// Tokens that may use the API, a line each: NAME ROLE TOKEN. Without it, anybody may.
+    /// Tokens that may use the API, a line for each: NAME ROLE TOKEN [PREFIX …]; the role is
+    /// read, submit or admin. Without it anybody may, and --bind must be a loopback address.
     #[arg(long, env = "RANKMILL_TOKENS", value_name = "FILE")]
     pub(crate) tokens: Option<PathBuf>,
     /// Certificate (PEM) of the API.

@@ -18,7 +18,7 @@ use self::child::{Role, keep};
 use crate::args::{ClusterChoice, DevArgs, Format};
 use crate::cluster::{Cluster, Repeat};
 use crate::environment::Environment;
-use crate::nodes::{announce, asked_to_stop};
+use crate::nodes::{Stop, announce};
 use crate::outcome::Usage;
 
 /// Between two looks for the executors.
@@ -37,7 +37,7 @@ pub(crate) async fn run(environment: &Environment, args: &DevArgs) -> anyhow::Re
                 .to_owned()
         ));
     }
-    let asked = asked_to_stop(args.until_stdin_ends)?;
+    let mut stop = Stop::new(args.until_stdin_ends)?;
     let work = WorkDir::new(args.work_dir.as_deref())?;
     let plan = Plan::new(environment, args, &work)?;
     let pids = Pids::default();
@@ -54,7 +54,7 @@ pub(crate) async fn run(environment: &Environment, args: &DevArgs) -> anyhow::Re
     }
     let telling = tell_when_ready(environment, args, &plan.apis, &pids);
     let gave_up = tokio::select! {
-        () = asked => None,
+        () = stop.asked() => None,
         // A role that can't be kept alive ends its task.
         Some(ended) = schedulers.join_next() => Some(ended),
         Some(ended) = executors.join_next() => Some(ended),
@@ -72,7 +72,7 @@ pub(crate) async fn run(environment: &Environment, args: &DevArgs) -> anyhow::Re
     tokio::select! {
         () = stopping => {}
         // Children are killed when their tasks are dropped.
-        _ = tokio::signal::ctrl_c() => {}
+        () = stop.asked() => {}
     }
     match gave_up {
         Some(ended) => ended?.map(|()| 0),

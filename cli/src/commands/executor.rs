@@ -4,10 +4,10 @@ use rankmill_executor::{Options, Stopped, run_until};
 
 use crate::args::ExecutorArgs;
 use crate::environment::Environment;
-use crate::nodes::{asked_to_stop, start_anew};
+use crate::nodes::{Stop, start_anew};
 
 pub(crate) async fn run(environment: &Environment, args: &ExecutorArgs) -> anyhow::Result<u8> {
-    let shutdown = asked_to_stop(args.until_stdin_ends)?;
+    let stop = Stop::new(args.until_stdin_ends)?;
     let session = environment.session_options()?;
     let options = Options {
         schedulers: args.scheduler.clone(),
@@ -22,11 +22,13 @@ pub(crate) async fn run(environment: &Environment, args: &ExecutorArgs) -> anyho
         drain_timeout: args.drain_timeout,
         retry: session.retry,
     };
-    match run_until(options, shutdown).await? {
-        Stopped::Shutdown => Ok(0),
-        Stopped::SchedulerLost => {
+    let run = |shutdown| Box::pin(run_until(options, shutdown));
+    match stop.run(run).await.transpose()? {
+        Some(Stopped::SchedulerLost) => {
             tracing::warn!("the scheduler is gone; starting anew to look for one");
             Err(start_anew())
         }
+        // Shutdown, or asked for twice.
+        Some(_) | None => Ok(0),
     }
 }

@@ -12,18 +12,19 @@ use serde_json::json;
 use crate::args::{Format, SchedulerArgs};
 use crate::environment::Environment;
 use crate::generator::Generator;
-use crate::nodes::{announce, asked_to_stop, host_name, start_anew};
+use crate::nodes::{Stop, announce, host_name, start_anew};
 
 /// Of one request to the API: a spec is a page of text.
 const MAX_REQUEST_BYTES: usize = 4 << 20;
 
 pub(crate) async fn run(environment: &Environment, args: &SchedulerArgs) -> anyhow::Result<u8> {
     // Before anything is begun that would have to be ended.
-    let shutdown = asked_to_stop(args.until_stdin_ends)?;
+    let stop = Stop::new(args.until_stdin_ends)?;
     let options = options(environment, args)?;
-    match rankmill_scheduler::run(options, shutdown).await? {
-        Stopped::Shutdown => Ok(0),
-        Stopped::LostLeadership => {
+    let run = |shutdown| Box::pin(rankmill_scheduler::run(options, shutdown));
+    match stop.run(run).await.transpose()? {
+        Some(Stopped::Shutdown) | None => Ok(0),
+        Some(Stopped::LostLeadership) => {
             tracing::warn!("another scheduler leads now; starting anew as a standby");
             Err(start_anew())
         }
