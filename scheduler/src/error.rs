@@ -139,6 +139,29 @@ impl Error {
     }
 }
 
+/// What a caller may be told of an error: our own layers, down to the first that isn't ours. What
+/// a store says can hold the requests' signatures and names of keys.
+pub(crate) fn public_reason(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut layer = std::error::Error::source(error);
+    while let Some(next) = layer {
+        if !is_ours(next) {
+            break;
+        }
+        text.push_str(": ");
+        text.push_str(&next.to_string());
+        layer = next.source();
+    }
+    text
+}
+
+fn is_ours(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.is::<jobs::Error>()
+        || error.is::<rankmill_engine::Error>()
+        || error.is::<Box<rankmill_engine::Error>>()
+        || error.is::<jobs::publication::Error>()
+        || error.is::<Box<jobs::publication::Error>>()
+}
 impl Error {
     /// The error with its causes; see [`describe`].
     pub fn describe(&self) -> String {

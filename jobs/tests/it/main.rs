@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 mod exact;
+mod inspect;
 mod job;
 mod lake;
 mod layout;
