@@ -5,6 +5,7 @@ mod hash;
 mod locate;
 mod params;
 mod parse;
+mod schedule;
 mod validate;
 
 use indexmap::IndexMap;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub use params::Params;
 pub(crate) use parse::did_you_mean;
 pub use parse::{SpecError, parse};
+pub use schedule::{Schedule, ScheduleDate};
 
 /// A job: from which logs to compute which ranking (or SQL result), and where to publish it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -50,20 +52,6 @@ pub struct Spec {
     pub sql: Option<String>,
     /// Where to publish.
     pub output: Output,
-}
-
-/// When a job runs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Schedule {
-    /// Minute, hour, day of month, month, day of week.
-    pub cron: String,
-    /// IANA name of the zone in which `cron` is meant.
-    #[serde(default = "default_zone")]
-    pub timezone: String,
-    /// Days before the run whose rankings are brought up to date.
-    #[serde(default = "one")]
-    pub lookback_days: u32,
 }
 
 /// A log or table in files.

@@ -162,3 +162,32 @@ fn is_ours(error: &(dyn std::error::Error + 'static)) -> bool {
         || error.is::<jobs::publication::Error>()
         || error.is::<Box<jobs::publication::Error>>()
 }
+
+impl Error {
+    /// The error with its causes; see [`describe`].
+    pub fn describe(&self) -> String {
+        describe(self)
+    }
+}
+
+/// An error with its causes, one a line, without repeating what a cause says already.
+pub(crate) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = String::new();
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        let lines = cause_text.lines().map(str::trim);
+        let line = lines
+            .filter(|line| !line.is_empty())
+            .collect::<Vec<_>>()
+            .join(" ");
+        if text.is_empty() {
+            text = line;
+        } else if !text.contains(&line) {
+            text.push_str("\n  because: ");
+            text.push_str(&line);
+        }
+        next = cause.source();
+    }
+    text
+}

@@ -46,3 +46,54 @@ pub struct DateStatus {
     /// The newest run for it has failed.
     pub last_run_failed: bool,
 }
+
+// Placeholder: until the gap check is there.
+
+use rankmill_engine::Session;
+use rankmill_jobs::spec::{Params, Spec};
+
+use crate::error::Result;
+use crate::model::{BackfillOnly, BackfillOrder};
+
+/// Placeholder.
+#[derive(Clone)]
+pub struct Gaps;
+
+impl Gaps {
+    /// Placeholder.
+    pub fn new(_session: Session) -> Self {
+        Self
+    }
+
+    /// Placeholder: everything is missing.
+    pub async fn check(
+        &self,
+        _spec: &Spec,
+        _params: &Params,
+        dates: &[NaiveDate],
+    ) -> Result<Vec<DateStatus>> {
+        Ok(dates
+            .iter()
+            .map(|date| DateStatus {
+                date: *date,
+                state: DateState::Missing,
+                reason: None,
+                generation: None,
+                last_run_failed: false,
+            })
+            .collect())
+    }
+}
+
+/// Placeholder: all of them.
+pub fn choose(
+    statuses: &[DateStatus],
+    _only: BackfillOnly,
+    order: BackfillOrder,
+) -> Vec<DateStatus> {
+    let mut chosen = statuses.to_vec();
+    if order == BackfillOrder::Newest {
+        chosen.reverse();
+    }
+    chosen
+}

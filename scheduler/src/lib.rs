@@ -2,13 +2,29 @@
 
 pub mod access;
 pub mod api;
+mod backend;
+pub mod calendar;
+mod core;
+mod dispatch;
 mod error;
 pub mod gaps;
+mod generate;
+mod lease;
 pub mod metrics;
 pub mod model;
+mod options;
+mod queue;
+mod records;
+mod server;
 pub mod service;
+#[cfg(test)]
+mod testing;
 
+pub use backend::BackendOptions;
 pub use error::{Error, ErrorKind, Result};
+pub use generate::LoadGenerator;
+pub use options::{Addresses, LeaseOptions, Limits, Options, Stopped};
+pub use server::run;
 
 /// The API's messages and services, compiled from `proto/rankmill/v1/rankmill.proto`.
 #[allow(

@@ -10,8 +10,8 @@ pub use backfill::{BackfillId, BackfillOnly, BackfillOrder, BackfillPlan, Backfi
 pub use executor::Executor;
 pub use job::{Job, JobView};
 pub use run::{
-    Attempt, DateResult, Event, Priority, Progress, Run, RunId, RunKind, RunState, RunSummary,
-    RunView, SubmitRun, Trigger,
+    Attempt, DateResult, Event, Interruption, Priority, Progress, Run, RunId, RunKind, RunState,
+    RunSummary, RunView, SubmitRun, Trigger,
 };
 
 pub use crate::gaps::{DateState, DateStatus, StaleReason};

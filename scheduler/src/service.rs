@@ -1,13 +1,25 @@
 //! What the API offers, once for both of its faces.
 
+mod backfill;
+mod jobs;
+mod query;
+mod submit;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use chrono::NaiveDate;
+use rankmill_jobs::spec::{Params, Spec};
 use tokio_stream::wrappers::WatchStream;
 
 use crate::access::Access;
+use crate::backend::Backend;
+use crate::core::Core;
 use crate::error::{Error, Result};
+use crate::gaps::Gaps;
+use crate::generate::LoadGenerator;
 use crate::metrics::Metrics;
 use crate::model::{
     BackfillPlan, BackfillRequest, DateStatus, Executor, JobView, RunId, RunState, RunSummary,
@@ -17,7 +29,33 @@ use crate::model::{
 /// The scheduler as its API sees it. Cheap to clone.
 #[derive(Clone)]
 pub struct Service {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    access: Access,
+    generator: Arc<dyn LoadGenerator>,
+    embedded: bool,
     metrics: Metrics,
+    role: RwLock<Role>,
+    /// Held while a request with an idempotency key is looked up and queued.
+    keyed: tokio::sync::Mutex<()>,
+}
+
+/// Whether this scheduler leads.
+enum Role {
+    /// Another one does; where its API is.
+    Standby(Option<String>),
+    /// It does.
+    Leader(Lead),
+}
+
+/// What a leader's requests work with.
+#[derive(Clone)]
+pub(crate) struct Lead {
+    pub(crate) core: Arc<Core>,
+    pub(crate) gaps: Gaps,
+    pub(crate) backend: Backend,
 }
 
 /// Who asks: the name of a token, written to the runs it submits.
@@ -52,50 +90,129 @@ pub struct RunPage {
 }
 
 impl Service {
-    /// What Prometheus is told.
-    pub fn metrics(&self) -> &Metrics {
-        &self.metrics
-    }
-
-    #[cfg(test)]
-    pub(crate) fn stub() -> Self {
+    /// A standby, until it is told to lead.
+    pub(crate) fn new(
+        access: Access,
+        generator: Arc<dyn LoadGenerator>,
+        embedded: bool,
+        metrics: Metrics,
+    ) -> Self {
         Self {
-            metrics: Metrics::new(),
+            inner: Arc::new(Inner {
+                access,
+                generator,
+                embedded,
+                metrics,
+                role: RwLock::new(Role::Standby(None)),
+                keyed: tokio::sync::Mutex::default(),
+            }),
         }
     }
 
-    /// Registers a job from its spec, or replaces the one of that name.
+    /// A standby that nobody leads, to try the API's faces on.
+    #[cfg(test)]
+    #[allow(dead_code, reason = "for the tests of the API")]
+    pub(crate) fn stub() -> Self {
+        struct Nothing;
+        impl LoadGenerator for Nothing {
+            fn check(&self, _: &serde_json::Value) -> Result<(), String> {
+                Ok(())
+            }
+            fn generate<'a>(
+                &'a self,
+                _: &'a str,
+                _: &'a serde_json::Value,
+                _: &'a (dyn Fn(crate::model::Progress) + Sync),
+                _: &'a (dyn Fn() -> bool + Sync),
+            ) -> futures::future::BoxFuture<'a, Result<(), String>> {
+                Box::pin(std::future::ready(Ok(())))
+            }
+        }
+        let access = Access::new(&["/".to_owned()]).unwrap();
+        Self::new(access, Arc::new(Nothing), true, Metrics::new())
+    }
+
+    /// Answers requests from here on.
+    pub(crate) fn lead(&self, lead: Lead) {
+        self.set_role(Role::Leader(lead));
+    }
+
+    /// Refers requests to another scheduler from here on.
+    pub(crate) fn follow(&self, leader: Option<String>) {
+        self.set_role(Role::Standby(leader));
+    }
+
+    fn set_role(&self, role: Role) {
+        let mut current = self
+            .inner
+            .role
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *current = role;
+    }
+
+    fn leading(&self) -> Result<Lead> {
+        let role = self
+            .inner
+            .role
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        match &*role {
+            Role::Leader(lead) => Ok(lead.clone()),
+            Role::Standby(leader) => Err(Error::Standby {
+                leader: leader.clone(),
+            }),
+        }
+    }
+
+    fn core(&self) -> Result<Arc<Core>> {
+        Ok(self.leading()?.core)
+    }
+
+    /// Whether a spec keeps to what is allowed to all, and to whoever asks.
+    fn check_access(&self, caller: &Caller, spec: &Spec, params: &Params) -> Result<()> {
+        self.inner.access.check(spec, params)?;
+        match &caller.access {
+            Some(access) => access.check(spec, params),
+            None => Ok(()),
+        }
+    }
+
+    /// What Prometheus is told.
+    pub fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
+    }
+
+    /// Registers a job from its spec, or replaces the one of that name. A job that is new, or
+    /// whose schedule is, follows its schedule from now on.
     pub async fn apply_job(
         &self,
         caller: &Caller,
         spec: &str,
         set: BTreeMap<String, String>,
     ) -> Result<JobView> {
-        let _ = (caller, spec, set);
-        Err(later())
+        jobs::apply(self, caller, spec, set).await
     }
 
     /// By name.
     pub async fn jobs(&self) -> Result<Vec<JobView>> {
-        Err(later())
+        Ok(jobs::list(&*self.core()?))
     }
 
     /// One job.
     pub async fn job(&self, name: &str) -> Result<JobView> {
-        let _ = name;
-        Err(later())
+        jobs::show(&*self.core()?, name)
     }
 
-    /// Pauses or resumes a job.
+    /// Pauses or resumes a job. What its schedule would have started while it was paused is not
+    /// made up for.
     pub async fn set_paused(&self, caller: &Caller, name: &str, paused: bool) -> Result<JobView> {
-        let _ = (caller, name, paused);
-        Err(later())
+        jobs::set_paused(self, caller, name, paused).await
     }
 
     /// Removes a job; its runs and rankings stay.
     pub async fn delete_job(&self, caller: &Caller, name: &str) -> Result<()> {
-        let _ = (caller, name);
-        Err(later())
+        jobs::delete(self, caller, name).await
     }
 
     /// Queues a run. The same idempotency key gives the run of the first request; a different
@@ -106,50 +223,43 @@ impl Service {
         request: SubmitRun,
         idempotency_key: Option<String>,
     ) -> Result<RunView> {
-        let _ = (caller, request, idempotency_key);
-        Err(later())
+        submit::submit(self, caller, request, idempotency_key).await
     }
 
     /// A page of runs, newest first, from memory.
     pub async fn runs(&self, filter: &RunFilter) -> Result<RunPage> {
-        let _ = filter;
-        Err(later())
+        query::runs(&*self.core()?, filter)
     }
 
     /// One run.
     pub async fn run(&self, id: RunId) -> Result<RunView> {
-        let _ = id;
-        Err(later())
+        self.core()?.view(id).await
     }
 
     /// Stops a run; one that has ended stays as it is.
     pub async fn cancel(&self, caller: &Caller, id: RunId) -> Result<RunView> {
-        let _ = (caller, id);
-        Err(later())
+        submit::cancel(self, caller, id).await
     }
 
     /// Queues a new run like one that has ended; one that goes on is a conflict.
     pub async fn retry(&self, caller: &Caller, id: RunId) -> Result<RunView> {
-        let _ = (caller, id);
-        Err(later())
+        submit::retry(self, caller, id).await
     }
 
     /// The run now and at each change, until it has ended.
     pub async fn watch(&self, id: RunId) -> Result<WatchStream<RunView>> {
-        let _ = id;
-        Err(later())
+        Ok(WatchStream::new(self.core()?.watch(id).await?))
     }
 
     /// What each date of a job needs.
     pub async fn gaps(&self, job: &str, from: NaiveDate, to: NaiveDate) -> Result<Vec<DateStatus>> {
-        let _ = (job, from, to);
-        Err(later())
+        query::gaps(&self.leading()?, job, from, to).await
     }
 
     /// A date, `today` or `yesterday` in a job's zone.
     pub async fn date_of(&self, job: &str, text: &str) -> Result<NaiveDate> {
-        let _ = (job, text);
-        Err(later())
+        let entry = self.core()?.job(job)?;
+        submit::date_of(entry.spec()?.0, "date", text)
     }
 
     /// Queues runs for the dates of a job that need it.
@@ -158,28 +268,28 @@ impl Service {
         caller: &Caller,
         request: BackfillRequest,
     ) -> Result<BackfillPlan> {
-        let _ = (caller, request);
-        Err(later())
+        backfill::backfill(self, caller, &request).await
     }
 
     /// The cluster's executors; none if the scheduler computes itself.
     pub async fn executors(&self) -> Result<Vec<Executor>> {
-        Err(later())
+        Ok(self.leading()?.backend.executors())
     }
 
     /// Whether this scheduler computes in its own process.
     pub fn is_embedded(&self) -> bool {
-        false
+        self.inner.embedded
     }
 
     /// Whether this scheduler leads and, on a cluster, has an executor.
     pub fn readiness(&self) -> Result<()> {
-        Err(later())
-    }
-}
-
-fn later() -> Error {
-    Error::Conflict {
-        reason: "not here yet".to_owned(),
+        let lead = self.leading()?;
+        lead.core.check_leads()?;
+        match lead.backend.is_ready() {
+            true => Ok(()),
+            false => Err(Error::Cluster {
+                reason: "there is no executor".to_owned(),
+            }),
+        }
     }
 }

@@ -27,3 +27,46 @@ impl Spec {
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse;
+    use super::*;
+
+    const REST: &str = "
+source: { path: '{lake}/log/', date: { partition: date } }
+ranking: { item: item, measures: { n: 'count(*)' }, order_by: [n], top: 10 }
+output: { path: '{lake}/out/' }
+";
+
+    fn hash(head: &str) -> String {
+        let params = Params::new("lake", Default::default());
+        let spec = parse(
+            &format!("version: 1\nname: test\n{head}{REST}"),
+            "test",
+            &params,
+        );
+        spec.unwrap().hash(&params)
+    }
+
+    /// A hash that changes makes every ranking that is published stale.
+    #[test]
+    fn hashes_stay_what_they_were() {
+        assert_eq!(
+            hash(""),
+            "sha256:8789832cb5285c299390148afdbb655f4d89020650974ad23e9f3d59a5227458"
+        );
+    }
+
+    #[test]
+    fn when_a_job_runs_and_what_is_said_of_it_do_not_count() {
+        for head in [
+            "description: something",
+            "schedule: { cron: '@daily' }",
+            "schedule: { cron: '0 1 * * *', timezone: UTC, date: today, lookback_days: 3 }",
+            "schedule: { cron: '0 1 * * *', catch_up: false, deadline: 2h, repair_days: 30 }",
+        ] {
+            assert_eq!(hash(head), hash(""), "{head}");
+        }
+    }
+}

@@ -1,15 +1,22 @@
 //! What a spec must satisfy before any file is looked at.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use super::locate::FieldPath;
 use super::parse::{Mistake, did_you_mean};
-use super::{CsvOptions, DateSpec, FormatSpec, Lookup, RankingSpec, Source, Spec};
+use super::schedule::{parse_cron, parse_duration};
+use super::{CsvOptions, DateSpec, FormatSpec, Lookup, RankingSpec, Schedule, Source, Spec};
 
 /// Columns that a published ranking has besides the user's.
 const RESERVED: [&str; 4] = ["date", "rank", "previous_rank", "rank_change"];
 const MAX_TOP: u32 = 1_000_000;
 const MAX_WINDOW_DAYS: u32 = 3_660;
+/// A firing is one run: what lies further back is a matter for a backfill.
+const MAX_LOOKBACK_DAYS: u32 = 366;
+const MAX_REPAIR_DAYS: u32 = 366;
+const MIN_DEADLINE: Duration = Duration::from_secs(60);
+const MAX_DEADLINE: Duration = Duration::from_secs(31 * 86_400);
 
 type Check = Result<(), Mistake>;
 
@@ -32,15 +39,7 @@ impl Spec {
         }
         check_name(&self.name, root.key("name"))?;
         if let Some(schedule) = &self.schedule {
-            let at = root.key("schedule");
-            check_zone(&schedule.timezone, at.key("timezone"))?;
-            let fields = schedule.cron.split_whitespace().count();
-            if fields != 5 {
-                let message = format!(
-                    "a cron expression has 5 fields (minute hour day month weekday), not {fields}"
-                );
-                return fail(at.key("cron"), message);
-            }
+            schedule.validate(root.key("schedule"))?;
         }
         if let Some(source) = &self.source {
             source.validate(root.key("source"))?;
@@ -173,6 +172,31 @@ impl Source {
         self.date
             .as_ref()
             .map_or(Ok(()), |date| date.validate(at.key("date")))
+    }
+}
+
+impl Schedule {
+    fn validate(&self, at: FieldPath) -> Check {
+        check_zone(&self.timezone, at.key("timezone"))?;
+        if let Err(message) = parse_cron(&self.cron) {
+            return fail(at.key("cron"), message);
+        }
+        if self.lookback_days > MAX_LOOKBACK_DAYS {
+            let message = format!("must be 0 to {MAX_LOOKBACK_DAYS}");
+            return fail(at.key("lookback_days"), message);
+        }
+        if self.repair_days > MAX_REPAIR_DAYS {
+            let message = format!("must be 0 (off) to {MAX_REPAIR_DAYS}");
+            return fail(at.key("repair_days"), message);
+        }
+        let Some(deadline) = &self.deadline else {
+            return Ok(());
+        };
+        match parse_duration(deadline) {
+            Ok(deadline) if (MIN_DEADLINE..=MAX_DEADLINE).contains(&deadline) => Ok(()),
+            Ok(_) => fail(at.key("deadline"), "must be 1m to 31d"),
+            Err(message) => fail(at.key("deadline"), message),
+        }
     }
 }
 

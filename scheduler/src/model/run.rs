@@ -6,8 +6,9 @@ use std::str::FromStr;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
-use uuid::Uuid;
+use uuid::{Builder, Uuid};
 
 use super::BackfillId;
 
@@ -24,6 +25,34 @@ impl RunId {
     #[expect(clippy::new_without_default, reason = "every call gives another id")]
     pub fn new() -> Self {
         Self(Uuid::now_v7())
+    }
+
+    /// The id of the run that a job's schedule starts at a time: always the same, so that even
+    /// two schedulers queue it only once.
+    pub(crate) fn of_firing(job: &str, fire_at: DateTime<Utc>) -> Self {
+        let mut hasher = Sha256::new();
+        hasher.update(job);
+        hasher.update([0]);
+        hasher.update(fire_at.timestamp_micros().to_be_bytes());
+        let digest = hasher.finalize();
+        let mut random = [0; 10];
+        random.copy_from_slice(&digest[..10]);
+        let millis = u64::try_from(fire_at.timestamp_millis()).unwrap_or_default();
+        Self(Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
+    }
+
+    /// The lowest id that a run submitted at a time can have.
+    pub(crate) fn first_at(time: DateTime<Utc>) -> Self {
+        let millis = u64::try_from(time.timestamp_millis()).unwrap_or_default();
+        Self(Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid())
+    }
+
+    /// The month that the id carries, as `2026-01`: where its record lies.
+    pub(crate) fn month(self) -> String {
+        let (seconds, _) = self.0.get_timestamp().map_or((0, 0), |t| t.to_unix());
+        let seconds = i64::try_from(seconds).unwrap_or_default();
+        let time = DateTime::from_timestamp(seconds, 0).unwrap_or_default();
+        time.format("%Y-%m").to_string()
     }
 }
 
@@ -55,7 +84,7 @@ impl FromStr for RunId {
     }
 }
 
-/// A run's record: `{lake}/_rankmill/runs/{id}.json`. Only the leading scheduler writes it.
+/// A run's record: `{lake}/_rankmill/runs/{yyyy-mm}/{id}.json`. Only the leading scheduler writes it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Run {
     /// Its id.
@@ -98,6 +127,9 @@ pub struct Run {
     /// What the submitter gave to submit it only once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,
+    /// Digest of the request that came with the key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_sha256: Option<String>,
     /// Name of the token it was submitted with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub submitted_by: Option<String>,
@@ -150,6 +182,8 @@ pub enum Trigger {
     /// A backfill.
     Backfill {
         /// Which.
+        // Summaries have an id of their own beside it.
+        #[serde(rename = "backfill_id")]
         id: BackfillId,
         /// Runs of that backfill at once.
         max_parallel: u32,
@@ -161,6 +195,7 @@ pub enum Trigger {
     /// Somebody asked to repeat a run that had ended.
     Retry {
         /// Which.
+        #[serde(rename = "retry_of")]
         of: RunId,
     },
 }
@@ -229,6 +264,21 @@ pub struct Attempt {
     /// Why it ended without success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// It ended by no fault of the run: it doesn't count as one of the attempts that a run has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interrupted: Option<Interruption>,
+}
+
+/// What ended an attempt that might have gone on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Interruption {
+    /// The scheduler was asked to stop.
+    SchedulerStopped,
+    /// The scheduler died, or another one took over.
+    SchedulerDied,
+    /// The cluster lost an executor, or could not compute for a while.
+    ClusterFailed,
 }
 
 /// What became of a date.
@@ -330,6 +380,22 @@ impl Run {
             deadline: self.deadline,
             attempts: self.attempts.len() as u32,
             error: self.error.clone(),
+        }
+    }
+}
+
+impl Run {
+    /// As the API shows it.
+    pub(crate) fn view(&self, progress: Option<Progress>, now: DateTime<Utc>) -> RunView {
+        let summary = self.summary();
+        RunView {
+            late: summary.late(now),
+            summary,
+            attempts_made: self.attempts.clone(),
+            dates: self.dates.clone(),
+            events: self.events.clone(),
+            progress,
+            submitted_by: self.submitted_by.clone(),
         }
     }
 }

@@ -235,7 +235,7 @@ fn unchunk(mut body: &str) -> String {
     while let Some((length, rest)) = body.split_once("\r\n") {
         let length = usize::from_str_radix(length, 16).unwrap();
         whole.push_str(&rest[..length]);
-        body = &rest[length..].strip_prefix("\r\n").unwrap();
+        body = rest[length..].strip_prefix("\r\n").unwrap();
     }
     whole
 }

@@ -1,0 +1,325 @@
+//! Changing the records of runs.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chrono::{DateTime, Utc};
+use futures::stream::{self, StreamExt, TryStreamExt};
+use object_store::UpdateVersion;
+use tokio::sync::watch;
+
+use super::{Core, RECENT_RUNS, State, recover};
+use crate::error::{Error, Result};
+use crate::model::{Event, Progress, Run, RunId, RunState, RunView};
+use crate::queue::Item;
+use crate::records::{Index, Indexed, Stored, Written, encode, parse};
+
+/// Records written at once.
+const CONCURRENT_WRITES: usize = 16;
+/// Events that a run keeps.
+const MAX_EVENTS: usize = 200;
+
+/// Why a run is to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// Somebody asked for it.
+    Cancel,
+    /// The scheduler stops.
+    Shutdown,
+}
+
+/// A run that goes on.
+pub(crate) struct RunCell {
+    /// What to write against; held while writing, so that a run has one writer.
+    version: tokio::sync::Mutex<UpdateVersion>,
+    run: Mutex<Arc<Run>>,
+    pub(super) progress: Mutex<Option<Progress>>,
+    pub(super) view: watch::Sender<RunView>,
+    /// Asks the attempt to stop.
+    pub(crate) stop: watch::Sender<Option<Stop>>,
+}
+
+impl RunCell {
+    fn new(stored: Stored<Run>) -> Self {
+        let view = stored.value.view(None, Utc::now());
+        Self {
+            version: tokio::sync::Mutex::new(stored.version),
+            run: Mutex::new(Arc::new(stored.value)),
+            progress: Mutex::default(),
+            view: watch::channel(view).0,
+            stop: watch::channel(None).0,
+        }
+    }
+
+    /// The run as it was recorded last.
+    pub(crate) fn run(&self) -> Arc<Run> {
+        Arc::clone(&self.run.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Core {
+    /// Adds a run as it was found in the lake.
+    pub(super) fn know_run(&self, stored: Stored<Run>) {
+        let run = &stored.value;
+        let id = run.id;
+        let mut state = self.state();
+        state.index.put(Indexed::from(run));
+        if run.state.is_final() {
+            state.unindexed.entry(id.month()).or_default().push(id);
+        } else {
+            state.active.insert(id, Arc::new(RunCell::new(stored)));
+        }
+    }
+
+    /// Takes up the runs that the scheduler before left unfinished.
+    pub(super) async fn recover_all(&self) -> Result<()> {
+        let cells: Vec<Arc<RunCell>> = self.state().active.values().cloned().collect();
+        stream::iter(cells)
+            .filter(|cell| {
+                let run = cell.run();
+                std::future::ready(run.state != RunState::Queued || run.cancel_requested)
+            })
+            .map(|cell| async move { self.recover_one(&cell).await })
+            .buffer_unordered(CONCURRENT_WRITES)
+            .try_collect()
+            .await
+    }
+
+    async fn recover_one(&self, cell: &RunCell) -> Result<()> {
+        let now = Utc::now();
+        let recovered = self
+            .update(cell, |run| recover(run, &self.limits, now))
+            .await;
+        match recovered {
+            Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
+            Err(error @ Error::Corrupt { .. }) => {
+                self.report_corrupt(&error);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes up a run that another scheduler queued after this one had read the records.
+    pub(crate) async fn adopt(&self, stored: Stored<Run>) -> Result<()> {
+        let id = stored.value.id;
+        if stored.value.epoch > self.epoch {
+            return Err(self.lost_to(stored.value.epoch));
+        }
+        self.know_run(stored);
+        match self.active(id) {
+            Some(cell) if cell.run().state != RunState::Queued => self.recover_one(&cell).await?,
+            _ => {}
+        }
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// Queues a new run. `None` if a run of that id exists already.
+    pub(crate) async fn queue(&self, mut run: Run) -> Result<Option<Arc<RunCell>>> {
+        self.check_open()?;
+        run.epoch = self.epoch;
+        let path = self.layout.run(run.id);
+        let bytes = encode(&path, &run)?;
+        let version = match self.folder.write(&path, bytes, None).await? {
+            Written::Done(version) => version,
+            Written::Conflict(None) => return Err(removed(run.id)),
+            Written::Conflict(Some((bytes, version))) => {
+                let value: Run = parse(&path, &bytes)?;
+                if !self.with_index(|index| index.contains(value.id)) {
+                    self.adopt(Stored { value, version }).await?;
+                }
+                return Ok(None);
+            }
+        };
+        // Only now is it sure that a successor finds it.
+        self.check_leads()?;
+        let cell = Arc::new(RunCell::new(Stored {
+            value: run,
+            version,
+        }));
+        let run = cell.run();
+        let mut state = self.state();
+        state.index.put(Indexed::from(&*run));
+        state.active.insert(run.id, Arc::clone(&cell));
+        drop(state);
+        self.wake.notify_one();
+        Ok(Some(cell))
+    }
+
+    /// Changes a run's record. `change` may be called several times, each time on what the record
+    /// says then. The future may be dropped: the next change finds out whether it took effect.
+    pub(crate) async fn update(
+        &self,
+        cell: &RunCell,
+        mut change: impl FnMut(&mut Run),
+    ) -> Result<Arc<Run>> {
+        let mut version = cell.version.lock().await;
+        let mut before: Run = (*cell.run()).clone();
+        // What stands in the lake may differ from what is known since a write was given up.
+        let mut known = true;
+        loop {
+            let mut after = before.clone();
+            change(&mut after);
+            if known && after == before {
+                return Ok(cell.run());
+            }
+            after.epoch = self.epoch;
+            let path = self.layout.run(after.id);
+            let bytes = encode(&path, &after)?;
+            match self.folder.write(&path, bytes, Some(&version)).await? {
+                Written::Done(new) => {
+                    *version = new;
+                    return Ok(self.changed(cell, after));
+                }
+                Written::Conflict(None) => {
+                    self.forget(after.id);
+                    return Err(removed(after.id));
+                }
+                Written::Conflict(Some((bytes, found))) => {
+                    before = parse(&path, &bytes)?;
+                    if before.epoch > self.epoch {
+                        return Err(self.lost_to(before.epoch));
+                    }
+                    if before.epoch < self.epoch {
+                        // The last words of the scheduler before.
+                        recover(&mut before, &self.limits, Utc::now());
+                    }
+                    *version = found;
+                    known = false;
+                }
+            }
+        }
+    }
+
+    /// Makes a change known that has been recorded.
+    fn changed(&self, cell: &RunCell, run: Run) -> Arc<Run> {
+        let now = Utc::now();
+        let run = Arc::new(run);
+        let ended = run.state.is_final();
+        {
+            let mut known = cell.run.lock().unwrap_or_else(PoisonError::into_inner);
+            *known = Arc::clone(&run);
+        }
+        if ended || run.state == RunState::Queued {
+            *cell.progress.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+        cell.view.send_replace(run.view(cell.progress(), now));
+        let mut state = self.state();
+        state.index.put(Indexed::from(&*run));
+        if ended && state.active.remove(&run.id).is_some() {
+            let month = run.id.month();
+            state.unindexed.entry(month).or_default().push(run.id);
+            state.recent.truncate(RECENT_RUNS - 1);
+            state.recent.push_front(Arc::clone(&run));
+            let late = run.summary().late(now) && state.late.insert(run.id);
+            drop(state);
+            if late {
+                self.metrics.run_late();
+            }
+            let begun = run.started_at.unwrap_or(now);
+            let took = (now - begun).to_std().unwrap_or_default();
+            self.metrics.run_finished(run.state, took);
+            self.wake.notify_one();
+        }
+        run
+    }
+
+    fn forget(&self, id: RunId) {
+        tracing::error!(%id, "the record of a run was removed");
+        self.state().active.remove(&id);
+    }
+
+    /// Tells the metrics of runs that have passed their deadline.
+    pub(crate) fn count_late(&self) {
+        let now = Utc::now();
+        let mut state = self.state();
+        let State { active, late, .. } = &mut *state;
+        for (id, cell) in active {
+            if cell.run().summary().late(now) && late.insert(*id) {
+                self.metrics.run_late();
+            }
+        }
+    }
+
+    /// A run that goes on.
+    pub(crate) fn active(&self, id: RunId) -> Option<Arc<RunCell>> {
+        self.state().active.get(&id).cloned()
+    }
+
+    /// All runs that go on, as the queue sees them.
+    pub(crate) fn items(&self) -> Vec<(Item, RunState)> {
+        let state = self.state();
+        let runs = state.active.values().map(|cell| cell.run());
+        runs.map(|run| (Item::from(&*run), run.state)).collect()
+    }
+
+    /// A run's record.
+    pub(crate) async fn read_run(&self, id: RunId) -> Result<Arc<Run>> {
+        let missing = || Error::NotFound {
+            what: "run",
+            name: id.to_string(),
+        };
+        {
+            let state = self.state();
+            if let Some(cell) = state.active.get(&id) {
+                return Ok(cell.run());
+            }
+            if let Some(run) = state.recent.iter().find(|run| run.id == id) {
+                return Ok(Arc::clone(run));
+            }
+            if !state.index.contains(id) {
+                return Err(missing());
+            }
+        }
+        let path = self.layout.run(id);
+        let stored = self.folder.read_record::<Run>(&path).await?;
+        Ok(Arc::new(stored.ok_or_else(missing)?.value))
+    }
+
+    /// Ended runs of a month that are in no segment of the index, if there are at least so many.
+    pub(crate) fn take_unindexed(
+        &self,
+        least: usize,
+        most: usize,
+    ) -> Option<(String, Vec<Indexed>)> {
+        let mut state = self.state();
+        let State {
+            index, unindexed, ..
+        } = &mut *state;
+        let (month, ids) = unindexed.iter_mut().find(|(_, ids)| ids.len() >= least)?;
+        let taken = ids.split_off(ids.len().saturating_sub(most));
+        let runs = taken.iter().filter_map(|id| index.get(*id).cloned());
+        Some((month.clone(), runs.collect()))
+    }
+
+    /// Puts back what could not be written.
+    pub(crate) fn put_unindexed(&self, month: String, ids: Vec<RunId>) {
+        self.state().unindexed.entry(month).or_default().extend(ids);
+    }
+
+    /// Looks into the index.
+    pub(crate) fn with_index<T>(&self, look: impl FnOnce(&Index) -> T) -> T {
+        look(&self.state().index)
+    }
+}
+
+fn removed(id: RunId) -> Error {
+    Error::NotFound {
+        what: "run",
+        name: id.to_string(),
+    }
+}
+
+/// Adds an event; the oldest go when there are many.
+pub(crate) fn happened(run: &mut Run, at: DateTime<Utc>, message: impl Into<String>) {
+    let event = Event {
+        at,
+        message: message.into(),
+    };
+    // A change that is applied twice says things once.
+    if !run.events.contains(&event) {
+        run.events.push(event);
+    }
+    let surplus = run.events.len().saturating_sub(MAX_EVENTS);
+    run.events.drain(..surplus);
+}

@@ -1,0 +1,22 @@
+//! Load-generation runs: what makes the logs is given to the scheduler from outside.
+
+use futures::future::BoxFuture;
+use serde_json::Value;
+
+use crate::model::Progress;
+
+/// Makes skewed logs. The scheduler keeps the options as they came.
+pub trait LoadGenerator: Send + Sync {
+    /// Whether the options are ones; if not, what is wrong and what would be right.
+    fn check(&self, options: &Value) -> Result<(), String>;
+
+    /// Makes logs in a lake. Ends soon after `stop` says so; what it gives then doesn't count.
+    /// Running again with the same options does what is left.
+    fn generate<'a>(
+        &'a self,
+        lake: &'a str,
+        options: &'a Value,
+        progress: &'a (dyn Fn(Progress) + Sync),
+        stop: &'a (dyn Fn() -> bool + Sync),
+    ) -> BoxFuture<'a, Result<(), String>>;
+}

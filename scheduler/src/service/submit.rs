@@ -1,0 +1,230 @@
+//! Queuing, repeating and stopping runs.
+
+use std::collections::BTreeMap;
+
+use chrono::{Days, NaiveDate, Utc};
+use rankmill_engine::functions::TimeZone;
+use rankmill_jobs::spec::{Params, Spec};
+use sha2::{Digest, Sha256};
+
+use super::jobs::parse_spec;
+use super::{Caller, Service};
+use crate::core::{Core, Stop, happened};
+use crate::error::{Error, Result};
+use crate::model::{Run, RunId, RunKind, RunState, RunView, SubmitRun, Trigger};
+
+/// Dates of one run or backfill.
+pub(super) const MAX_DATES: i64 = 3_660;
+/// Characters of an idempotency key.
+const MAX_KEY: usize = 255;
+
+pub(super) async fn submit(
+    service: &Service,
+    caller: &Caller,
+    request: SubmitRun,
+    key: Option<String>,
+) -> Result<RunView> {
+    let core = service.core()?;
+    let Some(key) = key else {
+        let kind = kind_of(service, &core, caller, &request)?;
+        return queue(&core, caller, Run::new(kind, Trigger::Manual, Utc::now())).await;
+    };
+    if key.is_empty() || key.len() > MAX_KEY {
+        let reason = format!("an idempotency key has 1 to {MAX_KEY} characters");
+        return Err(Error::invalid("idempotency_key", reason));
+    }
+    let digest = digest(&request)?;
+    let _one_at_a_time = service.inner.keyed.lock().await;
+    let known = core.with_index(|index| {
+        let run = index.by_key(caller.name.as_deref(), &key)?;
+        Some((run.summary.id, run.request_sha256.clone()))
+    });
+    if let Some((id, known)) = known {
+        if known.as_ref() != Some(&digest) {
+            let reason = format!("the key '{key}' was used for another request, of run {id}");
+            return Err(Error::Conflict { reason });
+        }
+        return core.view(id).await;
+    }
+    // Only now: a date such as `yesterday` may be another one since the first request.
+    let kind = kind_of(service, &core, caller, &request)?;
+    let run = Run {
+        idempotency_key: Some(key),
+        request_sha256: Some(digest),
+        ..Run::new(kind, Trigger::Manual, Utc::now())
+    };
+    queue(&core, caller, run).await
+}
+
+async fn queue(core: &Core, caller: &Caller, run: Run) -> Result<RunView> {
+    let run = Run {
+        submitted_by: caller.name.clone(),
+        ..run
+    };
+    let id = run.id;
+    match core.queue(run).await? {
+        Some(cell) => Ok(cell.now()),
+        None => Err(Error::Conflict {
+            reason: format!("there is a run {id} already"),
+        }),
+    }
+}
+
+/// What a request is, so that two can be told apart.
+fn digest(request: &SubmitRun) -> Result<String> {
+    let bytes = serde_json::to_vec(request).map_err(|e| Error::invalid("request", e))?;
+    let digest = Sha256::digest(&bytes);
+    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Checks a request and resolves what it leaves open.
+fn kind_of(
+    service: &Service,
+    core: &Core,
+    caller: &Caller,
+    request: &SubmitRun,
+) -> Result<RunKind> {
+    let (text, set) = match (&request.job, &request.spec, &request.generate) {
+        (Some(job), None, None) => {
+            let entry = core.job(job)?;
+            let mut set = entry.job.set.clone();
+            set.extend(request.set.clone());
+            (entry.job.spec.clone(), set)
+        }
+        (None, Some(spec), None) => (spec.clone(), request.set.clone()),
+        (None, None, Some(options)) => {
+            let unused = request.from.is_some() || request.to.is_some() || !request.set.is_empty();
+            if unused {
+                let reason = "dates and placeholders are for rankings; leave them out";
+                return Err(Error::invalid("generate", reason));
+            }
+            let checked = service.inner.generator.check(options);
+            checked.map_err(|reason| Error::invalid("generate", reason))?;
+            return Ok(RunKind::Generate {
+                options: options.clone(),
+            });
+        }
+        _ => {
+            let reason = "give one of 'job', 'spec' and 'generate'";
+            return Err(Error::invalid("job", reason));
+        }
+    };
+    let origin = request.job.as_deref().unwrap_or("spec");
+    let params = Params::new(&core.lake, set.clone());
+    let spec = parse_spec(&text, origin, &params)?;
+    service.check_access(caller, &spec, &params)?;
+    let (from, to) = dates(&spec, request.from.as_deref(), request.to.as_deref())?;
+    Ok(RunKind::Ranking {
+        job: spec.name,
+        spec: text,
+        set,
+        from,
+        to,
+        force: request.force,
+        allow_empty: request.allow_empty,
+    })
+}
+
+/// The first and the last date of a request.
+pub(super) fn dates(
+    spec: &Spec,
+    from: Option<&str>,
+    to: Option<&str>,
+) -> Result<(NaiveDate, NaiveDate)> {
+    let text = from.filter(|text| !text.is_empty()).ok_or_else(|| {
+        let reason = "which date? Give one such as 2026-01-31, or today or yesterday";
+        Error::invalid("from", reason)
+    })?;
+    let from = date_of(spec, "from", text)?;
+    let to = match to.filter(|text| !text.is_empty()) {
+        Some(text) => date_of(spec, "to", text)?,
+        None => from,
+    };
+    check_range(from, to)?;
+    Ok((from, to))
+}
+
+/// Whether a range of dates is one, and not too long.
+pub(super) fn check_range(from: NaiveDate, to: NaiveDate) -> Result<()> {
+    if to < from {
+        let reason = format!("{to} lies before the first date, {from}");
+        return Err(Error::invalid("to", reason));
+    }
+    if (to - from).num_days() >= MAX_DATES {
+        let reason = format!("more than {MAX_DATES} dates at once");
+        return Err(Error::invalid("to", reason));
+    }
+    Ok(())
+}
+
+/// Parses a date, `today` or `yesterday` in the zone of a spec.
+pub(super) fn date_of(spec: &Spec, field: &str, text: &str) -> Result<NaiveDate> {
+    let schedule = spec.schedule.as_ref();
+    let zone = schedule.map_or(TimeZone::Asia__Seoul, |schedule| schedule.zone());
+    let today = Utc::now().with_timezone(&zone).date_naive();
+    match text {
+        "today" => Ok(today),
+        "yesterday" => Ok(today.checked_sub_days(Days::new(1)).unwrap_or(today)),
+        _ => text.parse().map_err(|_| {
+            let reason = format!("'{text}' is not a date such as 2026-01-31, today or yesterday");
+            Error::invalid(field, reason)
+        }),
+    }
+}
+
+pub(super) async fn cancel(service: &Service, caller: &Caller, id: RunId) -> Result<RunView> {
+    let core = service.core()?;
+    let Some(cell) = core.active(id) else {
+        check_run(service, &core, caller, &*core.read_run(id).await?)?;
+        return core.view(id).await;
+    };
+    check_run(service, &core, caller, &cell.run())?;
+    core.check_open()?;
+    let now = Utc::now();
+    let by = caller
+        .name
+        .as_deref()
+        .map_or(String::new(), |name| format!(" by {name}"));
+    let run = core
+        .update(&cell, |run| {
+            if run.state.is_final() || run.cancel_requested {
+                return;
+            }
+            run.cancel_requested = true;
+            happened(run, now, format!("cancel requested{by}"));
+            if run.state == RunState::Queued {
+                run.state = RunState::Cancelled;
+                run.finished_at = Some(now);
+            }
+        })
+        .await?;
+    cell.stop.send_replace(Some(Stop::Cancel));
+    Ok(run.view(cell.progress(), Utc::now()))
+}
+
+pub(super) async fn retry(service: &Service, caller: &Caller, id: RunId) -> Result<RunView> {
+    let core = service.core()?;
+    let run = core.read_run(id).await?;
+    check_run(service, &core, caller, &run)?;
+    if !run.state.is_final() {
+        let reason = format!("run {id} goes on; cancel it first, or wait for its end");
+        return Err(Error::Conflict { reason });
+    }
+    if let RunKind::Generate { options } = &run.kind {
+        let checked = service.inner.generator.check(options);
+        checked.map_err(|reason| Error::invalid("generate", reason))?;
+    }
+    let again = Run::new(run.kind.clone(), Trigger::Retry { of: id }, Utc::now());
+    queue(&core, caller, again).await
+}
+
+/// Whether a caller may repeat or stop a run: its spec must keep to what the caller may touch.
+fn check_run(service: &Service, core: &Core, caller: &Caller, run: &Run) -> Result<()> {
+    let RunKind::Ranking { job, spec, set, .. } = &run.kind else {
+        return Ok(());
+    };
+    let set: BTreeMap<String, String> = set.clone();
+    let params = Params::new(&core.lake, set);
+    let spec = parse_spec(spec, job, &params)?;
+    service.check_access(caller, &spec, &params)
+}

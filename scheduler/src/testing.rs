@@ -1,0 +1,9 @@
+//! Small lakes and schedulers without a lease or an API, for tests.
+
+mod lake;
+mod node;
+mod stores;
+
+pub(crate) use lake::{Lake, day};
+pub(crate) use node::{Gate, Node, NodeOptions, submission};
+pub(crate) use stores::{Faults, Flaky};

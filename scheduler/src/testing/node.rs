@@ -1,0 +1,282 @@
+//! A leading scheduler without a lease or an API.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use datafusion::logical_expr::LogicalPlan;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use object_store::ObjectStore;
+use rankmill_engine::{
+    Compute, Computed, Embedded, Location, ScanProgress, Session, SessionOptions,
+};
+use rankmill_jobs::publication::Retry;
+use serde_json::Value;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+use tokio_stream::StreamExt;
+
+use super::Lake;
+use crate::access::Access;
+use crate::backend::Backend;
+use crate::core::{Core, CoreOptions};
+use crate::dispatch::{Dispatcher, Halt};
+use crate::error::Result;
+use crate::gaps::Gaps;
+use crate::generate::LoadGenerator;
+use crate::lease::Standing;
+use crate::metrics::Metrics;
+use crate::model::{Progress, RunId, RunState, RunView, SubmitRun};
+use crate::options::Limits;
+use crate::records::{Folder, Layout};
+use crate::service::{Caller, Lead, Service};
+
+/// Computes when it is let.
+pub(crate) struct Gate {
+    /// A permit for each computation.
+    pub(crate) open: Semaphore,
+    /// So many computations fail as if an executor had been lost.
+    pub(crate) lose: AtomicUsize,
+    /// Computations that have begun.
+    pub(crate) begun: AtomicUsize,
+}
+
+impl Gate {
+    /// Lets so many computations through.
+    pub(crate) fn new(permits: usize) -> Arc<Self> {
+        Arc::new(Self {
+            open: Semaphore::new(permits),
+            lose: AtomicUsize::new(0),
+            begun: AtomicUsize::new(0),
+        })
+    }
+}
+
+#[async_trait]
+impl Compute for Gate {
+    async fn execute(
+        &self,
+        session: &Session,
+        name: &str,
+        plan: &LogicalPlan,
+        progress: &(dyn Fn(ScanProgress) + Sync),
+    ) -> rankmill_engine::Result<Computed> {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        let down = |left: usize| left.checked_sub(1);
+        let lost = self
+            .lose
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, down);
+        if lost.is_ok() {
+            return Err(rankmill_engine::Error::Cluster {
+                reason: "an executor was lost".to_owned(),
+                retryable: true,
+            });
+        }
+        self.open.acquire().await.unwrap().forget();
+        Embedded.execute(session, name, plan, progress).await
+    }
+}
+
+/// Makes nothing, until it is told to stop if its options say `"wait"`.
+struct Waiter;
+
+impl LoadGenerator for Waiter {
+    fn check(&self, options: &Value) -> Result<(), String> {
+        match options {
+            Value::String(_) => Ok(()),
+            _ => Err("expected a text".to_owned()),
+        }
+    }
+
+    fn generate<'a>(
+        &'a self,
+        lake: &'a str,
+        options: &'a Value,
+        progress: &'a (dyn Fn(Progress) + Sync),
+        stop: &'a (dyn Fn() -> bool + Sync),
+    ) -> BoxFuture<'a, Result<(), String>> {
+        async move {
+            progress(Progress {
+                rows: 7,
+                ..Progress::default()
+            });
+            while options == "wait" && !stop() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            let made = format!("{lake}/made");
+            std::fs::write(made, options.as_str().unwrap_or_default()).map_err(|e| e.to_string())
+        }
+        .boxed()
+    }
+}
+
+/// What may differ between nodes.
+pub(crate) struct NodeOptions {
+    pub(crate) epoch: u64,
+    pub(crate) limits: Limits,
+    pub(crate) gate: Arc<Gate>,
+    /// In place of the lake's own.
+    pub(crate) store: Option<Arc<dyn ObjectStore>>,
+}
+
+impl Default for NodeOptions {
+    fn default() -> Self {
+        Self {
+            epoch: 1,
+            limits: Limits {
+                first_backoff: Duration::from_millis(1),
+                longest_backoff: Duration::from_millis(1),
+                ..Limits::default()
+            },
+            gate: Gate::new(1_000),
+            store: None,
+        }
+    }
+}
+
+/// A leading scheduler.
+pub(crate) struct Node {
+    pub(crate) service: Service,
+    pub(crate) core: Arc<Core>,
+    pub(crate) dispatcher: Dispatcher,
+    pub(crate) standing: watch::Sender<Standing>,
+    halt: watch::Sender<Option<Halt>>,
+    work: Option<JoinHandle<()>>,
+}
+
+impl Node {
+    /// Takes over the lake.
+    pub(crate) async fn start(lake: &Lake, options: NodeOptions) -> Self {
+        let mut node = Self::idle(lake, options).await.unwrap();
+        let (halt, halting) = watch::channel(None);
+        node.halt = halt;
+        node.work = Some(tokio::spawn(node.dispatcher.clone().work(halting)));
+        node
+    }
+
+    /// Takes over the lake, but starts nothing.
+    pub(crate) async fn idle(lake: &Lake, options: NodeOptions) -> Result<Self> {
+        let session = Session::new(&SessionOptions {
+            threads: Some(2),
+            ..SessionOptions::default()
+        })?;
+        let place = Location::parse(&lake.path())?;
+        let store = match options.store {
+            Some(store) => store,
+            None => session.stores().of(&place)?,
+        };
+        let epoch = options.epoch;
+        let (standing, receiver) = watch::channel(Standing::Leads {
+            epoch,
+            until: Instant::now() + Duration::from_secs(3_600),
+        });
+        let retry = Retry {
+            attempts: 3,
+            first_wait: Duration::from_millis(1),
+            longest_wait: Duration::from_millis(1),
+        };
+        let metrics = Metrics::new();
+        let core = Core::take_over(CoreOptions {
+            folder: Folder::new(store, retry),
+            layout: Layout::new(place.path()),
+            lake: lake.path(),
+            instance: format!("node {epoch}"),
+            epoch,
+            limits: options.limits,
+            metrics: metrics.clone(),
+            standing: receiver,
+        })
+        .await?;
+        let session = session.with_compute(options.gate);
+        let gaps = Gaps::new(session.clone());
+        let access = Access::new(&[lake.path()])?;
+        let service = Service::new(access, Arc::new(Waiter), true, metrics);
+        service.lead(Lead {
+            core: Arc::clone(&core),
+            gaps: gaps.clone(),
+            backend: Backend::Embedded,
+        });
+        let dispatcher = Dispatcher {
+            core: Arc::clone(&core),
+            session,
+            generator: Arc::new(Waiter),
+            gaps,
+        };
+        Ok(Self {
+            service,
+            core,
+            dispatcher,
+            standing,
+            halt: watch::channel(None).0,
+            work: None,
+        })
+    }
+
+    /// Stops as on SIGTERM.
+    pub(crate) async fn stop(self) {
+        self.halt.send(Some(Halt::Shutdown)).unwrap();
+        self.work.unwrap().await.unwrap();
+    }
+
+    /// Ends without a word, as if it had been killed.
+    pub(crate) async fn kill(self) {
+        let work = self.work.unwrap();
+        work.abort();
+        assert!(work.await.unwrap_err().is_cancelled());
+    }
+
+    /// Applies a job over the lake's log.
+    pub(crate) async fn apply(&self, name: &str) {
+        let spec = Lake::spec(name);
+        let caller = Caller::default();
+        let applied = self.service.apply_job(&caller, &spec, Default::default());
+        applied.await.unwrap();
+    }
+
+    /// Submits a run of a job.
+    pub(crate) async fn submit(&self, job: &str, from: &str, to: &str) -> RunId {
+        let request = submission(job, from, to);
+        let caller = Caller::default();
+        let run = self.service.submit(&caller, request, None).await.unwrap();
+        run.summary.id
+    }
+
+    /// The run once it has ended.
+    pub(crate) async fn ended(&self, id: RunId) -> RunView {
+        let mut last = None;
+        let mut views = self.service.watch(id).await.unwrap();
+        while let Some(view) = views.next().await {
+            last = Some(view);
+        }
+        let last = last.unwrap();
+        assert!(last.summary.state.is_final(), "{last:?}");
+        last
+    }
+
+    /// The run once it is in a state.
+    pub(crate) async fn reached(&self, id: RunId, state: RunState) -> RunView {
+        let mut views = self.service.watch(id).await.unwrap();
+        while let Some(view) = views.next().await {
+            if view.summary.state == state {
+                return view;
+            }
+        }
+        panic!("run {id} never was {state:?}");
+    }
+}
+
+/// A request for a run of a job.
+pub(crate) fn submission(job: &str, from: &str, to: &str) -> SubmitRun {
+    SubmitRun {
+        job: Some(job.to_owned()),
+        spec: None,
+        generate: None,
+        set: Default::default(),
+        from: Some(from.to_owned()),
+        to: Some(to.to_owned()),
+        force: false,
+        allow_empty: false,
+    }
+}
