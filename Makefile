@@ -14,7 +14,7 @@ SIM_SEEDS ?= 100000
 help:
 	@echo "make test      all tests, with a real S3 server"
 	@echo "make test-sim  the long simulation of the publication protocol"
-	@echo "make lint      formatting, clippy, dependency directions, documentation"
+	@echo "make lint      formatting, clippy, dependency directions, documentation, deploy/"
 	@echo "make bench     measurements against DataFusion's own SQL"
 
 test: seaweedfs
@@ -28,6 +28,7 @@ lint:
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 	.ci/check-dependencies
+	deploy/check
 
 bench:
 	cargo bench --locked -p rankmill-benches

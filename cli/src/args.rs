@@ -1,9 +1,21 @@
 //! What a user can type.
 
+use std::path::PathBuf;
+
 use chrono::NaiveDate;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::human::{parse_bytes, parse_count};
+use crate::human::parse_bytes;
+use crate::load::LoadOptions;
+
+mod cluster;
+mod nodes;
+
+pub(crate) use cluster::{
+    BackfillArgs, ClusterChoice, ExecutorsArgs, GapsArgs, JobsArgs, JobsCommand, Only, Order,
+    RunsArgs, RunsCommand, State, SubmitArgs,
+};
+pub(crate) use nodes::{DevArgs, ExecutorArgs, NodeTlsArgs, SchedulerArgs};
 
 /// Turns skewed click and web logs into daily rankings: whole or not at all.
 #[derive(Debug, Parser)]
@@ -31,11 +43,11 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
     pub(crate) format: Format,
     /// Threads to compute with [default: one for each processor].
-    #[arg(long, global = true)]
+    #[arg(long, global = true, env = "RANKMILL_THREADS")]
     pub(crate) threads: Option<std::num::NonZeroUsize>,
     /// Memory that sorts, joins and aggregations may hold before they spill, such as 1GiB
     /// [default: no limit].
-    #[arg(long, global = true, value_parser = parse_bytes)]
+    #[arg(long, global = true, env = "RANKMILL_MEMORY", value_parser = parse_bytes)]
     pub(crate) memory: Option<u64>,
     /// Says more on stderr; twice for details.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
@@ -68,6 +80,24 @@ pub(crate) enum Command {
     Spec(SpecArgs),
     /// Shows how a job would be computed.
     Explain(ExplainArgs),
+    /// Registers, shows, pauses and removes the jobs of a cluster.
+    Jobs(JobsArgs),
+    /// Queues a run on a cluster.
+    Submit(Box<SubmitArgs>),
+    /// Lists, shows, follows, stops and repeats the runs of a cluster.
+    Runs(RunsArgs),
+    /// Shows what each date of a job needs: missing, stale, published or without source.
+    Gaps(GapsArgs),
+    /// Queues runs for the dates of a job that need it.
+    Backfill(BackfillArgs),
+    /// Lists the executors of a cluster.
+    Executors(ExecutorsArgs),
+    /// Runs a scheduler: calendar, API, recovery.
+    Scheduler(Box<SchedulerArgs>),
+    /// Runs an executor, which computes for a scheduler.
+    Executor(Box<ExecutorArgs>),
+    /// Runs a whole cluster on this machine, to try it.
+    Dev(DevArgs),
 }
 
 #[derive(Debug, Args)]
@@ -79,48 +109,11 @@ pub(crate) struct QuickstartArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct GenerateArgs {
-    /// Clicks to make over all days, such as 400M.
-    #[arg(long, value_parser = parse_count, default_value = "5M")]
-    pub(crate) rows: u64,
-    /// Web requests to make over all days.
-    #[arg(long, value_parser = parse_count, default_value = "1M")]
-    pub(crate) web_rows: u64,
-    /// Users of the dimension.
-    #[arg(long, value_parser = parse_count, default_value = "200k")]
-    pub(crate) users: u64,
-    /// Performances of the dimension.
-    #[arg(long, value_parser = parse_count, default_value = "20k")]
-    pub(crate) performances: u64,
-    /// First day.
-    #[arg(long, default_value = "2026-06-01")]
-    pub(crate) from: NaiveDate,
-    /// Number of days.
-    #[arg(long, default_value_t = 3)]
-    pub(crate) days: u32,
-    /// The same seed and options give the same bytes.
-    #[arg(long, default_value_t = 1)]
-    pub(crate) seed: u64,
-    /// Zipf exponent of the performances' popularity; 0 is uniform.
-    #[arg(long, default_value_t = 1.1)]
-    pub(crate) zipf_items: f64,
-    /// Zipf exponent of the users' activity; 0 is uniform.
-    #[arg(long, default_value_t = 0.6)]
-    pub(crate) zipf_users: f64,
-    /// How much the popularity of performances changes from day to day; 0 is not at all.
-    #[arg(long, default_value_t = 0.8)]
-    pub(crate) drift: f64,
-    /// Share of sessions without a user.
-    #[arg(long, default_value_t = 0.2)]
-    pub(crate) anonymous_share: f64,
-    /// Share of sessions whose user is not in the dimension.
-    #[arg(long, default_value_t = 0.005)]
-    pub(crate) unknown_user_share: f64,
-    /// Share of clicks by a few bots.
-    #[arg(long, default_value_t = 0.02)]
-    pub(crate) bot_share: f64,
-    /// Removes what was generated there before.
+    /// First day [default: 2026-06-01].
     #[arg(long)]
-    pub(crate) replace: bool,
+    pub(crate) from: Option<NaiveDate>,
+    #[command(flatten)]
+    pub(crate) load: LoadOptions,
 }
 
 /// A job.
@@ -163,6 +156,41 @@ pub(crate) struct RunArgs {
     /// Ranks of each ranking to print; 0 prints none.
     #[arg(long, default_value_t = 10)]
     pub(crate) show: usize,
+    /// Runs on a cluster instead of in this process: addresses of its schedulers.
+    #[arg(
+        long,
+        value_name = "URL",
+        value_delimiter = ',',
+        help_heading = "Cluster"
+    )]
+    pub(crate) cluster: Vec<String>,
+    /// With --cluster: a file that holds a token of its API [default: RANKMILL_TOKEN].
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "RANKMILL_TOKEN_FILE",
+        help_heading = "Cluster"
+    )]
+    pub(crate) token_file: Option<PathBuf>,
+    /// With --cluster: certificates (PEM) of the authority to trust.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "RANKMILL_CA",
+        help_heading = "Cluster"
+    )]
+    pub(crate) ca: Option<PathBuf>,
+}
+
+impl RunArgs {
+    /// The cluster, if one is to be used.
+    pub(crate) fn cluster_choice(&self) -> Option<ClusterChoice> {
+        (!self.cluster.is_empty()).then(|| ClusterChoice {
+            cluster: self.cluster.clone(),
+            token_file: self.token_file.clone(),
+            ca: self.ca.clone(),
+        })
+    }
 }
 
 #[derive(Debug, Args)]
@@ -248,9 +276,95 @@ pub(crate) struct ExplainArgs {
     pub(crate) dates: DateChoice,
 }
 
-fn parse_set(text: &str) -> Result<(String, String), String> {
+pub(crate) fn parse_set(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("expected key=value".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Command, String> {
+        let words = ["rankmill"].into_iter().chain(line.split_whitespace());
+        let cli = Cli::try_parse_from(words).map_err(|e| e.to_string())?;
+        Ok(cli.command)
+    }
+
+    /// What can be said, and what can't: a verb's options contradict each other in its help.
+    #[test]
+    fn lines_that_are_ones() {
+        Cli::command().debug_assert();
+        for line in [
+            "jobs apply a.yaml b.yaml --set city=Seoul",
+            "jobs list --cluster http://a:1,http://b:2 --token-file t --ca ca.pem",
+            "submit shop --date yesterday --wait",
+            "submit shop --from 2026-01-01 --to today --force --allow-empty --idempotency-key k",
+            "submit --spec shop.yaml --date 2026-01-01 --set city=Seoul",
+            "submit --generate --rows 4M --from 2026-01-01 --days 2 --replace",
+            "runs list --job shop --state failed,cancelled --state queued --limit 5",
+            "runs logs 0190 --follow",
+            "gaps shop --from 2026-01-01 --to 2026-02-01",
+            "backfill shop --from 2026-01-01 --to today --only all --order oldest --max-parallel 3",
+            "executors --format json",
+            "run shop.yaml --date today --cluster https://a:1",
+            "scheduler --embedded --run-timeout 90m --max-runs 2 --allow-prefix s3://a/,/b",
+            "scheduler --node-ca a --node-cert b --node-key c --tls-cert d --tls-key e",
+            "executor --scheduler a:1,b:2 --port 0 --grpc-port 0 --drain-timeout 5s",
+            "dev --executors 3 --standby --slots 1",
+        ] {
+            if let Err(error) = parsed(line) {
+                panic!("{line}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn lines_that_are_none() {
+        for (line, word) in [
+            ("submit shop --spec shop.yaml", "cannot be used with"),
+            ("submit shop --generate", "cannot be used with"),
+            ("submit --generate --date 2026-01-01", "cannot be used with"),
+            (
+                "submit shop --date today --from today",
+                "cannot be used with",
+            ),
+            ("runs list --state done", "possible values"),
+            ("gaps shop --from 2026-01-01", "--to"),
+            ("backfill shop --from a --to b --max-parallel 0", "0"),
+            (
+                "backfill shop --from a --to b --dry-run --wait",
+                "cannot be used with",
+            ),
+            ("scheduler --run-timeout 90", "span of time"),
+            ("scheduler --tls-cert a", "--tls-key"),
+            ("executor --node-cert a --node-key b", "--node-ca"),
+        ] {
+            match parsed(line) {
+                Ok(command) => panic!("{line}: {command:?}"),
+                Err(error) => assert!(error.contains(word), "{line}: {error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn options_reach_their_fields() {
+        let Ok(Command::Submit(submit)) = parsed("submit --generate --rows 4M --from 2026-01-01")
+        else {
+            panic!("not a submit");
+        };
+        assert!(submit.generate && submit.load.is_given());
+        assert_eq!(submit.load.rows, Some(4_000_000));
+        assert_eq!(submit.from.as_deref(), Some("2026-01-01"));
+        let Ok(Command::Scheduler(scheduler)) = parsed("scheduler --bind [::1]:0") else {
+            panic!("not a scheduler");
+        };
+        assert_eq!(scheduler.api.bind.port(), 0);
+        assert_eq!(scheduler.runs.run_timeout.as_secs(), 6 * 60 * 60);
+        assert_eq!(scheduler.ballista.cluster_port, 7450);
     }
 }

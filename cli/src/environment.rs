@@ -15,6 +15,9 @@ use crate::outcome::Usage;
 
 /// Dates of one command.
 const MAX_DATES: i64 = 3_660;
+/// Of a node's log, what rankmill says itself; of Ballista's, what is wrong.
+const SERVING: &str = "warn,rankmill=info,rankmill_scheduler=info,rankmill_executor=info,\
+                       rankmill_engine=info,rankmill_jobs=info,object_store::client::retry=info";
 
 /// What every command works with.
 pub(crate) struct Environment {
@@ -23,6 +26,7 @@ pub(crate) struct Environment {
     pub(crate) threads: usize,
     pub(crate) quiet: bool,
     memory_bytes: Option<u64>,
+    verbose: u8,
 }
 
 /// A job with the values of its placeholders.
@@ -47,19 +51,37 @@ impl Environment {
             threads,
             quiet: global.quiet,
             memory_bytes: global.memory,
+            verbose: global.verbose,
         })
     }
 
     pub(crate) fn session(&self) -> anyhow::Result<Session> {
+        Ok(Session::new(&self.session_options()?)?)
+    }
+
+    pub(crate) fn session_options(&self) -> anyhow::Result<SessionOptions> {
         let memory_bytes = match self.memory_bytes {
             Some(bytes) => Some(usize::try_from(bytes).context("--memory")?),
             None => None,
         };
-        Ok(Session::new(&SessionOptions {
+        Ok(SessionOptions {
             threads: Some(self.threads),
             memory_bytes,
             ..SessionOptions::default()
-        })?)
+        })
+    }
+
+    /// The options that a process started by this one is to have too.
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        let mut arguments = vec!["--lake".to_owned(), self.lake.clone()];
+        if let Some(bytes) = self.memory_bytes {
+            arguments.extend(["--memory".to_owned(), bytes.to_string()]);
+        }
+        if self.quiet {
+            arguments.push("--quiet".to_owned());
+        }
+        arguments.extend((0..self.verbose).map(|_| "--verbose".to_owned()));
+        arguments
     }
 
     pub(crate) fn lake_location(&self) -> anyhow::Result<Location> {
@@ -68,17 +90,25 @@ impl Environment {
 
     /// Loads a spec file or a shipped spec.
     pub(crate) fn job(&self, choice: &SpecChoice) -> anyhow::Result<Job> {
-        let set: BTreeMap<String, String> = choice.set.iter().cloned().collect();
+        self.parse(&choice.spec, &choice.set)
+    }
+
+    /// The same, with the values of its placeholders.
+    pub(crate) fn parse(&self, choice: &str, set: &[(String, String)]) -> anyhow::Result<Job> {
+        let set: BTreeMap<String, String> = set.iter().cloned().collect();
         let params = Params::new(&self.lake, set);
-        let spec = match shipped::find(&choice.spec) {
-            // A file of that name goes first: it is what the user sees.
-            Some(shipped) if !std::path::Path::new(&choice.spec).is_file() => {
-                parse(shipped.yaml, shipped.name, &params)
-            }
-            _ => parse(&read_spec(&choice.spec)?, &choice.spec, &params),
-        };
+        let spec = parse(&spec_text(choice)?, choice, &params);
         let spec = spec.map_err(rankmill_jobs::Error::from)?;
         Ok(Job { spec, params })
+    }
+}
+
+/// The YAML of a spec file or a shipped spec.
+pub(crate) fn spec_text(choice: &str) -> anyhow::Result<String> {
+    match shipped::find(choice) {
+        // A file of that name goes first: it is what the user sees.
+        Some(shipped) if !std::path::Path::new(choice).is_file() => Ok(shipped.yaml.to_owned()),
+        _ => read_spec(choice),
     }
 }
 
@@ -131,10 +161,12 @@ impl Job {
     }
 }
 
-/// Logs to stderr. Retries against a store are always told, with their reason.
-pub(crate) fn init_logging(verbose: u8, quiet: bool) {
+/// Logs to stderr. Retries against a store are always told, with their reason. A process that
+/// goes on for ever (`serves`) says more, and when.
+pub(crate) fn init_logging(verbose: u8, quiet: bool, serves: bool) {
     let default = match (quiet, verbose) {
         (true, _) => "error",
+        (false, 0) if serves => SERVING,
         (false, 0) => "warn,object_store::client::retry=info",
         (false, 1) => "info",
         (false, _) => "debug",
@@ -142,11 +174,14 @@ pub(crate) fn init_logging(verbose: u8, quiet: bool) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(colours)
-        .with_target(false)
-        .without_time()
-        .init();
+        .with_target(false);
+    // systemd's journal knows the time.
+    match serves && std::env::var_os("JOURNAL_STREAM").is_none() {
+        true => log.init(),
+        false => log.without_time().init(),
+    }
 }

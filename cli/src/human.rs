@@ -1,4 +1,6 @@
-//! Sizes and counts as people write them.
+//! Sizes, counts and spans of time as people write them.
+
+use std::time::Duration;
 
 /// Parses a count: `400M`, `1.5k`, `12_000`.
 pub(crate) fn parse_count(text: &str) -> Result<u64, String> {
@@ -28,6 +30,22 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
         ("b", 1),
     ];
     parse(text, &UNITS).ok_or_else(|| format!("'{text}' is not a size such as 512MiB or 1GiB"))
+}
+
+/// Parses a span of time: `500ms`, `30s`, `90m`, `6h`, `2d`.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    const UNITS: [(&str, u64); 5] = [
+        ("ms", 1),
+        ("s", 1_000),
+        ("m", 60_000),
+        ("h", 3_600_000),
+        ("d", 86_400_000),
+    ];
+    let has_unit = text.ends_with(|last: char| last.is_ascii_alphabetic());
+    parse(text, &UNITS)
+        .filter(|_| has_unit)
+        .map(Duration::from_millis)
+        .ok_or_else(|| format!("'{text}' is not a span of time such as 30s, 15m or 6h"))
 }
 
 fn parse(text: &str, units: &[(&str, u64)]) -> Option<u64> {
@@ -96,6 +114,11 @@ mod tests {
         assert_eq!(parse_bytes("1.5GiB"), Ok(3 << 29));
         assert_eq!(parse_bytes("1G"), Ok(1 << 30));
         assert_eq!(parse_bytes("100 MB"), Ok(100_000_000));
+        assert_eq!(parse_duration("1.5h"), Ok(Duration::from_secs(5_400)));
+        assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
+        for wrong in ["", "5", "s", "-1s", "1 week"] {
+            assert!(parse_duration(wrong).is_err(), "{wrong}");
+        }
         for wrong in ["", "M", "-1", "1.5", "1e400k", "5 apples"] {
             assert!(parse_count(wrong).is_err(), "{wrong}");
         }

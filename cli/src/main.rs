@@ -3,9 +3,13 @@
 //! Exit codes: 0 done, 1 the job failed, 2 usage or environment.
 
 mod args;
+mod cluster;
 mod commands;
 mod environment;
+mod generator;
 mod human;
+mod load;
+mod nodes;
 mod outcome;
 mod output;
 mod progress;
@@ -32,7 +36,11 @@ fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    environment::init_logging(cli.global.verbose, cli.global.quiet);
+    let serves = matches!(
+        cli.command,
+        Command::Scheduler(_) | Command::Executor(_) | Command::Dev(_)
+    );
+    environment::init_logging(cli.global.verbose, cli.global.quiet, serves);
     match run(cli) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
@@ -56,6 +64,15 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
             Command::Rankings(args) => commands::rankings::run(&environment, args).await,
             Command::Spec(args) => commands::spec::run(&environment, args).await,
             Command::Explain(args) => commands::explain::run(&environment, &args).await,
+            Command::Jobs(args) => commands::jobs::run(&environment, args).await,
+            Command::Submit(args) => commands::submit::run(&environment, &args).await,
+            Command::Runs(args) => commands::runs::run(&environment, args).await,
+            Command::Gaps(args) => commands::gaps::run(&environment, args).await,
+            Command::Backfill(args) => commands::backfill::run(&environment, args).await,
+            Command::Executors(args) => commands::executors::run(&environment, args).await,
+            Command::Scheduler(args) => commands::scheduler::run(&environment, &args).await,
+            Command::Executor(args) => commands::executor::run(&environment, &args).await,
+            Command::Dev(args) => commands::dev::run(&environment, &args).await,
         }
     })
 }

@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use rankmill_datagen as datagen;
 use rankmill_engine::ScanProgress;
 use rankmill_jobs::{DateOutcome, DateReport, Error, Observer};
+use rankmill_scheduler::proto;
 
 use crate::human;
 
@@ -56,6 +57,37 @@ impl Progress {
         }
     }
 
+    /// Tells how far a run on a cluster has come.
+    pub(crate) fn read(&self, read: &proto::Progress) {
+        let tasks = match read.tasks {
+            0 => String::new(),
+            tasks => format!(", {} of {tasks} tasks", read.tasks_done),
+        };
+        let text = format!(
+            "{} of {} files, {} rows, {} read{tasks}",
+            read.files_done,
+            read.files,
+            human::count(read.rows),
+            human::bytes(read.bytes)
+        );
+        if self.is_line_due() {
+            self.line(&text);
+        }
+        self.bar.set_position(read.files_done.min(read.files));
+        self.bar.set_message(text);
+    }
+
+    /// Begins a bar of so many files.
+    pub(crate) fn files(&self, files: u64) {
+        if self.terminal {
+            self.bar.reset();
+            self.bar.set_length(files.max(1));
+            self.bar.set_style(bar_style());
+            self.bar
+                .set_draw_target(indicatif::ProgressDrawTarget::stderr());
+        }
+    }
+
     fn is_line_due(&self) -> bool {
         let Ok(mut last) = self.last_line.lock() else {
             return false;
@@ -83,13 +115,7 @@ impl Observer for Progress {
         if let Ok(mut known) = self.files.lock() {
             *known = files;
         }
-        if self.terminal {
-            self.bar.reset();
-            self.bar.set_length(files.max(1) as u64);
-            self.bar.set_style(bar_style());
-            self.bar
-                .set_draw_target(indicatif::ProgressDrawTarget::stderr());
-        }
+        Progress::files(self, files as u64);
     }
 
     fn progress(&self, scanned: ScanProgress) {

@@ -33,6 +33,16 @@ pub(crate) fn render(rows: &RecordBatch) -> anyhow::Result<String> {
     Ok(table.to_string())
 }
 
+/// Texts as a table for people.
+pub(crate) fn of_texts(columns: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED);
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(columns);
+    table.add_rows(rows);
+    table.to_string()
+}
+
 fn cells(column: &ArrayRef) -> anyhow::Result<Vec<String>> {
     let options = FormatOptions::default().with_null("-");
     let formatter = ArrayFormatter::try_new(column.as_ref(), &options)?;

@@ -61,6 +61,9 @@ pub enum Error {
         #[source]
         source: serde_json::Error,
     },
+    /// [`Progress::is_stopped`](crate::Progress::is_stopped) said so.
+    #[error("stopped before the lake was whole")]
+    Stopped,
     /// The worker threads could not be started.
     #[error("cannot start {threads} worker threads")]
     Threads {

@@ -22,6 +22,12 @@ pub trait Progress: Sync {
 
     /// All parts are in the store, and `truth.json` follows.
     fn truth_started(&self) {}
+
+    /// Whether to stop: asked before each part. What was written until then stays, and the same
+    /// generation begun again does what is left of it anew.
+    fn is_stopped(&self) -> bool {
+        false
+    }
 }
 
 /// What a generation did.
@@ -47,7 +53,8 @@ pub struct Report {
 /// the tables' folders is deleted first.
 ///
 /// # Errors
-/// [`Error::LakeExists`] if something else is there and `replace` is not set; [`Error::Store`] and the others if a
+/// [`Error::LakeExists`] if something else is there and `replace` is not set; [`Error::Stopped`] if `progress` says
+/// so; [`Error::Store`] and the others if a
 /// part cannot be made or written. What was written until then stays, without a truth file.
 pub fn generate(
     plan: &Plan,

@@ -113,6 +113,12 @@ impl<'a> Work<'a> {
             let Some(part) = self.plan.parts().get(index) else {
                 break;
             };
+            if self.progress.is_stopped() {
+                if let Some(upload) = upload.take() {
+                    self.settle(upload)?;
+                }
+                return Err(Error::Stopped);
+            }
             let made = self.make(part);
             if let Some(upload) = upload.take() {
                 self.settle(upload)?;

@@ -1,5 +1,8 @@
 //! What can go wrong while computing.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
 use datafusion::error::DataFusionError;
 
 /// Result of the engine.
@@ -80,6 +83,23 @@ pub enum Error {
     /// Planning or executing failed.
     #[error("the computation failed")]
     Compute(#[source] Box<DataFusionError>),
+    /// A certificate or key for TLS between nodes.
+    #[error("cannot use '{}' for TLS between nodes: {reason}", path.display())]
+    NodeTls {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// An address of this machine that can't be listened at.
+    #[error("cannot listen at {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The cluster could not compute a plan.
     #[error("the cluster failed: {reason}")]
     Cluster {

@@ -5,16 +5,19 @@
 //! compute, this crate *how*. The session that [`Session::new`] builds is the same in one
 //! process and on every node of a cluster.
 
+pub mod codec;
 mod compute;
 mod error;
 pub mod functions;
 mod location;
+pub mod node;
 mod progress;
 pub mod rank;
 pub mod rules;
 mod session;
 pub mod source;
 pub mod store;
+pub mod transport;
 
 pub use compute::{Compute, Computed, Embedded};
 pub use error::{Error, Result, store_error_is_transient};

@@ -88,6 +88,11 @@ impl Session {
         self.compute.execute(self, name, plan, progress).await
     }
 
+    /// A state like this session's, without tables, under another configuration.
+    pub fn state_with(&self, config: SessionConfig) -> Result<SessionState, DataFusionError> {
+        state(config, self.context.runtime_env())
+    }
+
     /// The DataFusion side.
     pub fn context(&self) -> &SessionContext {
         &self.context
@@ -99,7 +104,7 @@ impl Session {
     }
 }
 
-fn state(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> Result<SessionState> {
+fn state(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> Result<SessionState, DataFusionError> {
     let mut state = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(runtime)
@@ -112,7 +117,7 @@ fn state(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> Result<SessionState
 }
 
 /// The configuration of every session.
-fn config(options: &SessionOptions) -> SessionConfig {
+pub(crate) fn config(options: &SessionOptions) -> SessionConfig {
     let threads = options
         .threads
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));

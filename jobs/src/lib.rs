@@ -6,6 +6,7 @@
 mod compile;
 mod error;
 mod inputs;
+mod inspect;
 pub mod publication;
 mod result;
 mod run;
@@ -13,6 +14,7 @@ pub mod shipped;
 pub mod spec;
 
 pub use error::{Error, Result};
+pub use inspect::{Change, Inspection, Inspector, Round, Status};
 pub use run::{
     DateOutcome, DateReport, Observer, RunReport, RunRequest, Unmatched, explain, read_ranking,
     run, target_of,

@@ -20,6 +20,7 @@
 mod clock;
 mod commit;
 mod decide;
+mod digest;
 mod error;
 mod land;
 mod latest;
@@ -31,6 +32,7 @@ mod simulation;
 mod target;
 #[cfg(test)]
 mod tests;
+mod versions;
 
 use std::collections::HashSet;
 
@@ -42,12 +44,14 @@ use object_store::{ObjectStore, ObjectStoreExt};
 
 pub use self::clock::{Clock, Retry, SystemClock};
 pub use self::commit::{Commit, CommitRef, Fingerprint, InputFile, PublishedFile, RunId, VERSION};
+pub(crate) use self::digest::{Digest, FilesDigest};
 pub use self::error::Error;
 pub use self::latest::{Latest, read_latest, rebuild_latest};
 pub use self::probe::probe;
 pub use self::reader::{history, list_dates, read_current, read_file};
 pub use self::rollback::rollback;
 pub use self::target::Target;
+pub(crate) use self::versions::{Look, list_versions, look};
 
 use self::commit::sha256_hex;
 use self::decide::decide;

@@ -15,9 +15,9 @@ use rankmill_engine::{Location, ScanProgress, Session};
 
 pub use compute::explain;
 
-use self::compute::{compute, name_broken_file};
+use self::compute::compute;
+pub(crate) use self::compute::has_rows;
 use self::publish::{fingerprint, publish};
-use crate::compile::Compiler;
 use crate::error::{Error, Result};
 use crate::inputs::Inputs;
 use crate::publication::{Commit, Publication, RunId, Target, probe, read_current, read_file};
@@ -29,7 +29,7 @@ const MAX_ATTEMPTS: usize = 3;
 /// Commit points read at once.
 const CONCURRENT_READS: usize = 16;
 /// The rows of a published result.
-const PARQUET_NAME: &str = "part-0.parquet";
+pub(crate) const PARQUET_NAME: &str = "part-0.parquet";
 /// The same rows for the serving layer.
 const JSON_NAME: &str = "ranking.json";
 
@@ -279,7 +279,7 @@ impl Pass<'_> {
                 continue;
             }
             // A new ranking of the day before changes the rank changes of this one.
-            let follows = self.compares_ranks() && todo.last() == date.pred_opt().as_ref();
+            let follows = self.spec.compares_ranks() && todo.last() == date.pred_opt().as_ref();
             let current = match publications.get(date) {
                 Some(publication) if !follows && !self.request.force => {
                     let now = fingerprint(self, inputs, *date).await?;
@@ -304,28 +304,17 @@ impl Pass<'_> {
     /// Where the date is in a column, files may span a date without a row of it: then the log
     /// where it is missing.
     async fn gap_within_files(&self, inputs: &Inputs, date: NaiveDate) -> Result<Option<String>> {
-        let compiler = Compiler {
-            job: &self.spec.name,
-            context: self.session.context(),
-        };
+        if self.request.allow_empty {
+            return Ok(None);
+        }
         for input in &inputs.logs {
-            if input.date_column().is_none() || self.request.allow_empty {
-                continue;
-            }
-            let table = input.open(self.session, &self.spec.name, &[date]).await?;
-            match compiler.has_rows(input, table, date).await {
-                Ok(true) => {}
-                Ok(false) => return Ok(Some(input.source.base().to_string())),
-                Err(e) => {
-                    return Err(name_broken_file(self.session, &self.spec, inputs, e).await);
-                }
+            if input.date_column().is_some()
+                && !has_rows(self.session, &self.spec, inputs, input, date).await?
+            {
+                return Ok(Some(input.source.base().to_string()));
             }
         }
         Ok(None)
-    }
-
-    fn compares_ranks(&self) -> bool {
-        self.spec.ranking.as_ref().is_some_and(|r| r.rank_change)
     }
 
     fn done(&self, report: &mut RunReport, date: NaiveDate, outcome: DateOutcome) {

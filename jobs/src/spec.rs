@@ -263,6 +263,14 @@ impl RankingSpec {
     }
 }
 
+impl Spec {
+    /// Whether the published ranking of the day before is an input.
+    pub(crate) fn compares_ranks(&self) -> bool {
+        let ranking = self.ranking.as_ref();
+        ranking.is_some_and(|ranking| ranking.rank_change)
+    }
+}
+
 /// The JSON Schema of the spec.
 pub fn json_schema() -> serde_json::Value {
     schemars::schema_for!(Spec).to_value()

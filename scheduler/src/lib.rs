@@ -4,6 +4,7 @@ pub mod access;
 pub mod api;
 mod backend;
 pub mod calendar;
+pub mod cluster;
 mod core;
 mod dispatch;
 mod error;
@@ -18,6 +19,11 @@ mod records;
 mod server;
 pub mod service;
 #[cfg(test)]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "for tests of faults that come next"
+)]
 mod testing;
 
 pub use backend::BackendOptions;

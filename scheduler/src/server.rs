@@ -242,7 +242,7 @@ fn open_apart(place: &Location, lease: LeaseOptions) -> Result<Arc<dyn object_st
 
 async fn watch_executors(backend: Backend, metrics: Metrics) {
     loop {
-        metrics.set_executors(&backend.executors());
+        metrics.set_executors(&backend.executors().await);
         tokio::time::sleep(std::time::Duration::from_secs(5)).await;
     }
 }

@@ -273,7 +273,7 @@ impl Service {
 
     /// The cluster's executors; none if the scheduler computes itself.
     pub async fn executors(&self) -> Result<Vec<Executor>> {
-        Ok(self.leading()?.backend.executors())
+        Ok(self.leading()?.backend.executors().await)
     }
 
     /// Whether this scheduler computes in its own process.

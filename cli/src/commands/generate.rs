@@ -7,27 +7,16 @@ use rankmill_datagen::{Config, Plan, Report, Table, generate};
 use crate::args::{Format, GenerateArgs};
 use crate::environment::Environment;
 use crate::human;
+use crate::load::LoadOptions;
 use crate::output;
 use crate::progress::Progress;
 
 pub(crate) async fn run(environment: &Environment, args: &GenerateArgs) -> anyhow::Result<u8> {
-    let config = Config {
-        seed: args.seed,
-        click_rows: args.rows,
-        web_rows: args.web_rows,
-        users: args.users,
-        performances: args.performances,
+    let load = LoadOptions {
         from: args.from,
-        days: args.days,
-        zipf_items: args.zipf_items,
-        zipf_users: args.zipf_users,
-        drift: args.drift,
-        anonymous_share: args.anonymous_share,
-        unknown_user_share: args.unknown_user_share,
-        bot_share: args.bot_share,
-        ..Config::default()
+        ..args.load.clone()
     };
-    let report = generate_lake(environment, config, args.replace).await?;
+    let report = generate_lake(environment, load.config(), load.replace).await?;
     match environment.format {
         Format::Table => {
             output::line(format_args!("{}", summary(environment, &report).trim_end()))?

@@ -1,5 +1,7 @@
 //! `rankmill run`: computes and publishes.
 
+mod remote;
+
 use rankmill_engine::Session;
 use rankmill_jobs::{DateOutcome, RunReport, RunRequest, read_ranking, run as run_job, target_of};
 use serde_json::json;
@@ -13,6 +15,9 @@ use crate::progress::Progress;
 use crate::table;
 
 pub(crate) async fn run(environment: &Environment, args: &RunArgs) -> anyhow::Result<u8> {
+    if let Some(cluster) = args.cluster_choice() {
+        return remote::run(environment, args, &cluster).await;
+    }
     let job = environment.job(&args.job)?;
     let request = RunRequest {
         dates: job.dates(&args.dates)?,

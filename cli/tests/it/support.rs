@@ -150,12 +150,12 @@ impl Lake {
             .current_dir(scratch())
             // What the developer's shell has must not matter.
             .env_remove("RUST_LOG")
-            .env_remove("RANKMILL_LAKE")
             .env("RUST_BACKTRACE", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("AWS_")) {
+        let not_ours = |name: &str| name.starts_with("AWS_") || name.starts_with("RANKMILL_");
+        for (name, _) in std::env::vars().filter(|(name, _)| not_ours(name)) {
             command.env_remove(name);
         }
         command.envs(self.variables.iter().cloned());

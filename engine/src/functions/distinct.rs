@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray};
 use datafusion::arrow::buffer::{OffsetBuffer, ScalarBuffer};
-use datafusion::arrow::compute::filter;
+use datafusion::arrow::compute::{cast, filter};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{Result, ScalarValue, exec_datafusion_err};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
@@ -29,13 +29,20 @@ trait Pairs: Default + Send + Sync + 'static {
     /// The type of the values.
     fn value_type() -> DataType;
 
+    /// The type of the values in a state. Views keep all of their buffers in every slice, and a
+    /// state travels in slices.
+    fn state_type() -> DataType {
+        Self::value_type()
+    }
+
     /// Adds the pairs (`groups[row]`, value of the row) of the rows that are not null and kept.
     fn insert(&mut self, values: &ArrayRef, groups: &[usize], kept: impl Fn(usize) -> bool);
 
     /// How many values each of the first `groups` groups has.
     fn counts(&self, groups: usize) -> Vec<i64>;
 
-    /// The values of the first `groups` groups, group by group, and where each group begins.
+    /// The values of the first `groups` groups, group by group, as [`Pairs::state_type`], and
+    /// where each group begins.
     fn lists(&mut self, groups: usize) -> Result<(Vec<i32>, ArrayRef)>;
 
     /// Forgets the first `groups` groups; those behind them are numbered from 0 again.
@@ -93,6 +100,13 @@ impl DistinctKind {
             Self::Integer => IntegerPairs::value_type(),
         }
     }
+
+    fn state_type(self) -> DataType {
+        match self {
+            Self::Text => TextPairs::state_type(),
+            Self::Integer => IntegerPairs::state_type(),
+        }
+    }
 }
 
 fn item_field(value_type: DataType) -> FieldRef {
@@ -135,7 +149,7 @@ impl AggregateUDFImpl for CountDistinct {
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
         let name = format_state_name(args.name, "distinct");
-        let list = DataType::List(item_field(self.kind.value_type()));
+        let list = DataType::List(item_field(self.kind.state_type()));
         Ok(vec![Arc::new(Field::new(name, list, true))])
     }
 
@@ -211,11 +225,11 @@ impl<P: Pairs> GroupsAccumulator for DistinctGroups<P> {
 
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
         let emitted = self.emitted(emit_to);
-        let (offsets, texts) = self.pairs.lists(emitted)?;
+        let (offsets, values) = self.pairs.lists(emitted)?;
         self.pairs.remove_first(emitted);
         self.groups -= emitted;
         let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
-        let lists = ListArray::try_new(item_field(P::value_type()), offsets, texts, None)?;
+        let lists = ListArray::try_new(item_field(P::state_type()), offsets, values, None)?;
         Ok(vec![Arc::new(lists)])
     }
 
@@ -236,7 +250,8 @@ impl<P: Pairs> GroupsAccumulator for DistinctGroups<P> {
             }
         }
         let kept = |row: usize| groups[row] != usize::MAX;
-        self.pairs.insert(lists.values(), &groups, kept);
+        let values = cast(lists.values(), &P::value_type())?;
+        self.pairs.insert(&values, &groups, kept);
         Ok(())
     }
 
@@ -254,9 +269,9 @@ impl<P: Pairs> GroupsAccumulator for DistinctGroups<P> {
         let lengths = kept.values().iter().map(usize::from);
         let offsets = OffsetBuffer::<i32>::from_lengths(lengths);
         let lists = ListArray::try_new(
-            item_field(P::value_type()),
+            item_field(P::state_type()),
             offsets,
-            filter(&values[0], &kept)?,
+            cast(&filter(&values[0], &kept)?, &P::state_type())?,
             None,
         )?;
         Ok(vec![Arc::new(lists)])

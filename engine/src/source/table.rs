@@ -127,23 +127,26 @@ impl SourceTable {
         })
     }
 
-    /// The same table with only the files for which `keep` says so, given (smallest, largest)
-    /// value of a column, each null where the file doesn't say.
-    pub fn retain_by_range(
-        mut self,
-        column: &str,
-        keep: impl Fn(&ScalarValue, &ScalarValue) -> bool,
-    ) -> Self {
-        let Ok(index) = self.table_schema.file_schema().index_of(column) else {
-            return self;
-        };
-        self.files.retain(|(_, stats)| {
-            let column = &stats.column_statistics[index];
+    /// For each file the smallest and the largest value of a column, null where it doesn't say.
+    pub fn ranges(&self, column: &str) -> Vec<(ScalarValue, ScalarValue)> {
+        let index = self.table_schema.file_schema().index_of(column).ok();
+        let unknown = || (ScalarValue::Null, ScalarValue::Null);
+        let range = |stats: &Statistics| {
+            let Some(column) = index.map(|index| &stats.column_statistics[index]) else {
+                return unknown();
+            };
             match (&column.min_value, &column.max_value) {
-                (Precision::Exact(min), Precision::Exact(max)) => keep(min, max),
-                _ => keep(&ScalarValue::Null, &ScalarValue::Null),
+                (Precision::Exact(min), Precision::Exact(max)) => (min.clone(), max.clone()),
+                _ => unknown(),
             }
-        });
+        };
+        self.files.iter().map(|(_, stats)| range(stats)).collect()
+    }
+
+    /// The same table with only the files for which `keep` says so, given their places.
+    pub fn retain(mut self, keep: impl Fn(usize) -> bool) -> Self {
+        let mut place = 0..;
+        self.files.retain(|_| place.next().is_some_and(&keep));
         self
     }
 

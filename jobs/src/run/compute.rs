@@ -12,9 +12,9 @@ use rankmill_engine::source::find_broken_file;
 use rankmill_engine::{ScanProgress, Session};
 
 use super::Observer;
-use crate::compile::{compile_query, compile_ranking};
+use crate::compile::{Compiler, compile_query, compile_ranking};
 use crate::error::{Error, Result};
-use crate::inputs::Inputs;
+use crate::inputs::{Input, Inputs};
 use crate::result::{Totals, attach_labels, published_rows, query_rows, take_totals};
 use crate::spec::{Params, RankingSpec, Spec};
 
@@ -142,13 +142,30 @@ async fn announce(
     Ok(())
 }
 
-/// Decoders don't say in which file they failed: if it looks like one did, look for it.
-pub(super) async fn name_broken_file(
+/// Whether a log whose date is in a column has a row of a date, whatever `where` says.
+pub(crate) async fn has_rows(
     session: &Session,
     spec: &Spec,
     inputs: &Inputs,
-    error: Error,
-) -> Error {
+    input: &Input,
+    date: NaiveDate,
+) -> Result<bool> {
+    if input.surely_has(date) {
+        return Ok(true);
+    }
+    let compiler = Compiler {
+        job: &spec.name,
+        context: session.context(),
+    };
+    let table = input.open(session, &spec.name, &[date]).await?;
+    match compiler.has_rows(input, table, date).await {
+        Ok(found) => Ok(found),
+        Err(e) => Err(name_broken_file(session, spec, inputs, e).await),
+    }
+}
+
+/// Decoders don't say in which file they failed: if it looks like one did, look for it.
+async fn name_broken_file(session: &Session, spec: &Spec, inputs: &Inputs, error: Error) -> Error {
     let Error::Engine { source, .. } = &error else {
         return error;
     };
@@ -171,7 +188,7 @@ pub(super) async fn name_broken_file(
         .chain(&inputs.labels)
     {
         let (source, format) = (&input.source, input.format);
-        if let Some(broken) = find_broken_file(session, source, format, input.files()).await {
+        if let Some(broken) = find_broken_file(session, source, format, &input.files()).await {
             return Inputs::engine_error(&spec.name)(broken);
         }
     }

@@ -5,12 +5,9 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::error::DataFusionError;
 
 use super::{DateOutcome, JSON_NAME, PARQUET_NAME, Pass, publication_error, read_ranking};
-use crate::ENGINE_VERSION;
 use crate::error::{Error, Result};
 use crate::inputs::Inputs;
-use crate::publication::{
-    Commit, Draft, DraftFile, Fingerprint, InputFile, Outcome, Publication, read_current,
-};
+use crate::publication::{Draft, DraftFile, Fingerprint, Outcome, Publication, read_current};
 use crate::result::{encode_json, encode_parquet, verify_key, verify_ranking, with_rank_change};
 
 /// What the result of a date is computed from; with rank changes also the ranking of the day
@@ -20,36 +17,13 @@ pub(super) async fn fingerprint(
     inputs: &Inputs,
     date: NaiveDate,
 ) -> Result<Fingerprint> {
-    let previous = match (pass.compares_ranks(), date.pred_opt()) {
+    let previous = match (pass.spec.compares_ranks(), date.pred_opt()) {
         (true, Some(day_before)) => read_current(pass.target, day_before)
             .await
             .map_err(publication_error(&pass.spec))?,
         _ => None,
     };
-    Ok(fingerprint_with(pass, inputs, date, previous.as_ref()))
-}
-
-fn fingerprint_with(
-    pass: &Pass<'_>,
-    inputs: &Inputs,
-    date: NaiveDate,
-    previous: Option<&Commit>,
-) -> Fingerprint {
-    let mut files = inputs.fingerprint(date);
-    for file in previous.iter().flat_map(|commit| &commit.files) {
-        if file.name() == PARQUET_NAME {
-            files.push(InputFile {
-                key: format!("the day before: {}", file.path),
-                size: file.bytes,
-                e_tag: Some(file.sha256.clone()),
-            });
-        }
-    }
-    Fingerprint {
-        spec_hash: pass.spec_hash.clone(),
-        engine_version: ENGINE_VERSION.to_owned(),
-        inputs: files,
-    }
+    Ok(inputs.fingerprint(&pass.spec_hash, date, previous.as_ref()))
 }
 
 /// Completes, verifies and commits the result of a date.
@@ -103,7 +77,11 @@ pub(super) async fn publish(
     };
     let draft = Draft {
         job: spec.name.clone(),
-        fingerprint: fingerprint_with(pass, inputs, date, previous.as_ref().map(|(c, _)| c)),
+        fingerprint: inputs.fingerprint(
+            &pass.spec_hash,
+            date,
+            previous.as_ref().map(|(commit, _)| commit),
+        ),
         rows: count,
         files: vec![file(PARQUET_NAME, parquet), file(JSON_NAME, json)],
     };

@@ -42,6 +42,16 @@ impl Spec {
         found && visited.is_ok()
     }
 
+    /// Whether the paths of its inputs depend on `{date}`.
+    pub(crate) fn reads_by_date(&self) -> bool {
+        let sources = self.source.iter().chain(self.sources.values());
+        let sources = sources.map(|source| &source.path);
+        let lookups = self.lookups.iter().map(|lookup| &lookup.path);
+        let labels = self.labels.iter().map(|labels| &labels.path);
+        let mut paths = sources.chain(lookups).chain(labels);
+        paths.any(|path| mentions(path, "date"))
+    }
+
     /// Visits every text in which placeholders may stand.
     fn for_each_text(
         &mut self,

@@ -6,10 +6,11 @@ use std::sync::LazyLock;
 use chrono::{Days, NaiveDate};
 use datafusion::arrow::array::RecordBatch;
 use rankmill_engine::{ScanProgress, Session, SessionOptions};
-use rankmill_jobs::publication::{Commit, history, read_current, read_file};
+use rankmill_jobs::publication::{Commit, RunId, history, read_current, read_file, rollback};
 use rankmill_jobs::spec::{Params, Spec, parse};
 use rankmill_jobs::{
-    DateOutcome, DateReport, Error, Observer, RunReport, RunRequest, read_ranking, run, target_of,
+    DateOutcome, DateReport, Error, Inspection, Inspector, Observer, RunReport, RunRequest,
+    read_ranking, run, target_of,
 };
 use tokio::runtime::Runtime;
 
@@ -163,6 +164,31 @@ impl Job {
             let commits = history(&target, day(number)).await.unwrap();
             commits.iter().map(|commit| commit.id.generation).collect()
         })
+    }
+
+    pub(crate) fn inspector(&self) -> Inspector {
+        Inspector::new(self.session.clone())
+    }
+
+    /// Where days stand, by an inspector that may remember other inspections.
+    pub(crate) fn inspect(
+        &self,
+        inspector: &Inspector,
+        days: &[i64],
+    ) -> Result<Vec<Inspection>, Error> {
+        let (job, round) = (self.clone(), inspector.round());
+        let dates: Vec<NaiveDate> = days.iter().map(|number| day(*number)).collect();
+        block_on(async move { round.inspect(&job.spec, &job.params, &dates).await })
+    }
+
+    pub(crate) fn roll_back(&self, number: i64, to: u64) {
+        let job = self.clone();
+        block_on(async move {
+            let target = target_of(&job.session, &job.spec, &job.params).unwrap();
+            rollback(&target, day(number), to, RunId::new())
+                .await
+                .unwrap();
+        });
     }
 
     pub(crate) fn explain(&self, number: i64) -> Result<String, Error> {

@@ -4,6 +4,7 @@
 
 mod declared;
 mod exact;
+mod inspect;
 mod job;
 mod lake;
 mod layout;

@@ -1,21 +1,7 @@
 //! Runs over a small lake, with real computations.
 
-use std::sync::atomic::Ordering;
-use std::time::Duration;
-
-use serde_json::json;
-
-use super::Halt;
-use crate::model::{Interruption, RunState, SubmitRun};
-use crate::options::Limits;
-use crate::service::Caller;
-use crate::testing::{Gate, Lake, Node, NodeOptions, day, submission};
-
-async fn until(condition: impl Fn() -> bool) {
-    while !condition() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
+use crate::model::RunState;
+use crate::testing::{Lake, Node, NodeOptions, day};
 
 #[tokio::test]
 async fn a_submitted_run_publishes() {

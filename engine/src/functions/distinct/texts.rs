@@ -1,7 +1,7 @@
 //! A set of (group, text) pairs: texts are numbered once, a pair is then eight bytes.
 
 use datafusion::arrow::array::{Array, ArrayRef, UInt32Array};
-use datafusion::arrow::compute::take;
+use datafusion::arrow::compute::{cast, take};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::Result;
 use datafusion::physical_expr_common::binary_map::OutputType;
@@ -34,6 +34,10 @@ impl Default for TextPairs {
 impl Pairs for TextPairs {
     fn value_type() -> DataType {
         DataType::Utf8View
+    }
+
+    fn state_type() -> DataType {
+        DataType::LargeUtf8
     }
 
     fn insert(&mut self, texts: &ArrayRef, groups: &[usize], kept: impl Fn(usize) -> bool) {
@@ -79,7 +83,7 @@ impl Pairs for TextPairs {
         }
         let texts = self.texts();
         let texts = take(&texts, &UInt32Array::from(numbers), None)?;
-        Ok((offsets, texts))
+        Ok((offsets, cast(&texts, &Self::state_type())?))
     }
 
     fn remove_first(&mut self, groups: usize) {

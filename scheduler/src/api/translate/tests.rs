@@ -56,6 +56,7 @@ fn runs() {
         summary: summary.clone(),
         late: true,
         attempts_made: vec![model::Attempt {
+            interrupted: None,
             started_at: at(2),
             finished_at: Some(at(3)),
             reason: Some("lost".to_owned()),

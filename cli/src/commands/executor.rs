@@ -1,0 +1,34 @@
+//! `rankmill executor`: computes for a scheduler.
+
+use rankmill_executor::{Options, Stopped, run_until};
+
+use crate::args::ExecutorArgs;
+use crate::environment::Environment;
+use crate::nodes::{Stop, start_anew};
+
+pub(crate) async fn run(environment: &Environment, args: &ExecutorArgs) -> anyhow::Result<u8> {
+    let stop = Stop::new(args.until_stdin_ends)?;
+    let session = environment.session_options()?;
+    let options = Options {
+        schedulers: args.scheduler.clone(),
+        bind: args.bind,
+        advertise: args.advertise.clone(),
+        port: args.port,
+        grpc_port: args.grpc_port,
+        slots: args.slots.map_or(environment.threads, |slots| slots.get()),
+        memory_bytes: session.memory_bytes.map(|bytes| bytes as u64),
+        work_dir: args.work_dir.clone(),
+        tls: args.node_tls.files(),
+        drain_timeout: args.drain_timeout,
+        retry: session.retry,
+    };
+    let run = |shutdown| Box::pin(run_until(options, shutdown));
+    match stop.run(run).await.transpose()? {
+        Some(Stopped::SchedulerLost) => {
+            tracing::warn!("the scheduler is gone; starting anew to look for one");
+            Err(start_anew())
+        }
+        // Shutdown, or asked for twice.
+        Some(_) | None => Ok(0),
+    }
+}

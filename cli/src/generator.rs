@@ -1,0 +1,201 @@
+//! Load-generation runs of a scheduler: the generator of `rankmill generate`, stoppable.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use rankmill_datagen::{self as datagen, Part, Plan, generate};
+use rankmill_engine::{Location, Session};
+use rankmill_scheduler::LoadGenerator;
+use rankmill_scheduler::model::Progress;
+use serde_json::Value;
+
+use crate::load::LoadOptions;
+use crate::outcome;
+
+/// How often progress is told and a stop is noticed.
+const TICK: Duration = Duration::from_millis(200);
+
+/// Makes skewed logs for a scheduler.
+pub(crate) struct Generator {
+    pub(crate) session: Session,
+    pub(crate) threads: usize,
+}
+
+impl LoadGenerator for Generator {
+    fn check(&self, options: &Value) -> Result<(), String> {
+        plan_of(options).map(drop)
+    }
+
+    fn generate<'a>(
+        &'a self,
+        lake: &'a str,
+        options: &'a Value,
+        progress: &'a (dyn Fn(Progress) + Sync),
+        stop: &'a (dyn Fn() -> bool + Sync),
+    ) -> BoxFuture<'a, Result<(), String>> {
+        async move {
+            let (plan, replace) = plan_of(options)?;
+            let place = Location::parse(lake).map_err(|e| e.to_string())?;
+            let store = self.session.stores().of(&place).map_err(describe)?;
+            let threads = self.threads;
+            let watch = StopOnDrop(Arc::new(Watch::new(plan.parts().len())));
+            let told = Arc::clone(&watch.0);
+            let runtime = tokio::runtime::Handle::current();
+            let mut making = tokio::task::spawn_blocking(move || {
+                generate(
+                    &plan,
+                    store,
+                    place.path(),
+                    threads,
+                    &runtime,
+                    replace,
+                    told.as_ref(),
+                )
+            });
+            let mut tick = tokio::time::interval(TICK);
+            let made = loop {
+                tokio::select! {
+                    made = &mut making => break made,
+                    _ = tick.tick() => {
+                        progress(watch.0.progress());
+                        if stop() {
+                            watch.0.stop.store(true, Relaxed);
+                        }
+                    }
+                }
+            };
+            progress(watch.0.progress());
+            made.map_err(describe)?.map_err(describe)?;
+            Ok(())
+        }
+        .boxed()
+    }
+}
+
+/// What is made, and whether it replaces what is there.
+fn plan_of(options: &Value) -> Result<(Plan, bool), String> {
+    if !options.is_object() {
+        return Err("expected an object of options such as {\"rows\": 5000000}".to_owned());
+    }
+    let load: LoadOptions = serde_json::from_value(options.clone()).map_err(|e| e.to_string())?;
+    let plan = Plan::new(&load.config()).map_err(|e| e.to_string())?;
+    Ok((plan, load.replace))
+}
+
+fn describe(error: impl Into<anyhow::Error>) -> String {
+    outcome::describe(&error.into())
+}
+
+/// How far the threads that generate are, and whether they shall stop.
+struct Watch {
+    stop: AtomicBool,
+    files: u64,
+    files_done: AtomicU64,
+    rows: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Watch {
+    fn new(files: usize) -> Self {
+        Self {
+            stop: AtomicBool::new(false),
+            files: files as u64,
+            files_done: AtomicU64::new(0),
+            rows: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+        }
+    }
+
+    fn progress(&self) -> Progress {
+        Progress {
+            files: self.files,
+            files_done: self.files_done.load(Relaxed),
+            rows: self.rows.load(Relaxed),
+            bytes: self.bytes.load(Relaxed),
+            ..Progress::default()
+        }
+    }
+}
+
+impl datagen::Progress for Watch {
+    fn part_done(&self, _part: &Part, rows: u64, bytes: u64) {
+        self.files_done.fetch_add(1, Relaxed);
+        self.rows.fetch_add(rows, Relaxed);
+        self.bytes.fetch_add(bytes, Relaxed);
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Relaxed)
+    }
+}
+
+/// Threads can't be dropped with the future that waits for them.
+struct StopOnDrop(Arc<Watch>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.stop.store(true, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use rankmill_engine::SessionOptions;
+    use serde_json::json;
+
+    use super::*;
+
+    fn generator() -> Generator {
+        Generator {
+            session: Session::new(&SessionOptions::default()).unwrap(),
+            threads: 2,
+        }
+    }
+
+    fn small() -> Value {
+        json!({ "rows": 2000, "web_rows": 100, "users": 50, "performances": 20, "days": 4 })
+    }
+
+    #[test]
+    fn options_are_checked() {
+        let generator = generator();
+        assert_eq!(generator.check(&small()), Ok(()));
+        assert_eq!(generator.check(&json!({})), Ok(()));
+        let wrong = |options: Value, word: &str| {
+            let error = generator.check(&options).unwrap_err();
+            assert!(error.contains(word), "{error}");
+        };
+        wrong(json!({ "days": 0 }), "days");
+        wrong(json!({ "rows": "many" }), "many");
+        wrong(json!({ "colour": "red" }), "colour");
+        wrong(json!([]), "object");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_lake_is_made_or_stopped() {
+        let folder = tempfile::tempdir().unwrap();
+        let lake = folder.path().to_str().unwrap();
+        let last = Mutex::new(Progress::default());
+        let progress = |now| *last.lock().unwrap() = now;
+
+        let (generator, small) = (generator(), small());
+        let stopped = generator.generate(lake, &small, &progress, &|| true).await;
+        // It may have been done before the stop was noticed.
+        if let Err(reason) = stopped {
+            assert!(reason.contains("stopped"), "{reason}");
+            assert!(!folder.path().join("truth.json").exists());
+        }
+        // The same again does what is left.
+        let made = generator.generate(lake, &small, &progress, &|| false);
+        assert_eq!(made.await, Ok(()));
+        assert!(folder.path().join("truth.json").exists());
+        let last = last.lock().unwrap();
+        assert_eq!(last.files, last.files_done);
+        assert!(last.rows > 2000 && last.bytes > 0);
+    }
+}

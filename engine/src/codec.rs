@@ -1,0 +1,243 @@
+//! How rankmill's operators travel between the nodes of a cluster.
+//!
+//! Functions travel by name, everything of DataFusion's in its own protobuf messages, and
+//! Ballista's operators through Ballista's codec, which [`physical`] wraps.
+
+use std::sync::Arc;
+
+use datafusion::common::{DataFusionError, Result, exec_datafusion_err};
+use datafusion::execution::TaskContext;
+use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, WindowUDF};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion_proto::physical_plan::{PhysicalExtensionCodec, PhysicalProtoConverterExtension};
+use prost::Message;
+
+use crate::rank::{RankExec, RankMode, Ranking};
+
+/// What our messages begin with; the number is the version of the format. Another codec's
+/// protobuf message that begins like this is as good as impossible: as a field it would be a
+/// string of 97 bytes that begins with `nkmill`.
+const MAGIC: &[u8] = b"rankmill:1:";
+
+/// The codec of physical plans: rankmill's operators, and those of `inner`.
+pub fn physical(inner: Arc<dyn PhysicalExtensionCodec>) -> Arc<dyn PhysicalExtensionCodec> {
+    Arc::new(PhysicalCodec { inner })
+}
+
+#[derive(Debug)]
+struct PhysicalCodec {
+    inner: Arc<dyn PhysicalExtensionCodec>,
+}
+
+/// An operator of ours.
+#[derive(Clone, PartialEq, Message)]
+struct OperatorMessage {
+    #[prost(oneof = "Operator", tags = "1")]
+    operator: Option<Operator>,
+}
+
+#[derive(Clone, PartialEq, prost::Oneof)]
+enum Operator {
+    #[prost(message, tag = "1")]
+    Rank(RankMessage),
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct RankMessage {
+    #[prost(bool, tag = "1")]
+    last: bool,
+    #[prost(string, repeated, tag = "2")]
+    groups: Vec<String>,
+    #[prost(string, tag = "3")]
+    item: String,
+    #[prost(message, repeated, tag = "4")]
+    order: Vec<OrderMessage>,
+    #[prost(uint64, tag = "5")]
+    top: u64,
+    #[prost(string, repeated, tag = "6")]
+    totals: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct OrderMessage {
+    #[prost(string, tag = "1")]
+    column: String,
+    #[prost(bool, tag = "2")]
+    descending: bool,
+}
+
+fn rank_message(exec: &RankExec) -> RankMessage {
+    let ranking = exec.ranking();
+    let order = ranking
+        .order
+        .iter()
+        .map(|(column, descending)| OrderMessage {
+            column: column.clone(),
+            descending: *descending,
+        });
+    RankMessage {
+        last: exec.mode() == RankMode::Final,
+        groups: ranking.groups.clone(),
+        item: ranking.item.clone(),
+        order: order.collect(),
+        top: ranking.top as u64,
+        totals: ranking.totals.clone(),
+    }
+}
+
+fn rank_exec(message: RankMessage, input: Arc<dyn ExecutionPlan>) -> Result<RankExec> {
+    let mode = if message.last {
+        RankMode::Final
+    } else {
+        RankMode::Local
+    };
+    let order = message.order.into_iter();
+    let ranking = Ranking {
+        groups: message.groups,
+        item: message.item,
+        order: order
+            .map(|order| (order.column, order.descending))
+            .collect(),
+        top: usize::try_from(message.top)
+            .map_err(|_| exec_datafusion_err!("a ranking keeps {} ranks", message.top))?,
+        totals: message.totals,
+    };
+    RankExec::try_new(input, Arc::new(ranking), mode)
+}
+
+impl PhysicalExtensionCodec for PhysicalCodec {
+    fn try_decode(
+        &self,
+        buf: &[u8],
+        inputs: &[Arc<dyn ExecutionPlan>],
+        ctx: &TaskContext,
+        proto_converter: &dyn PhysicalProtoConverterExtension,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let Some(ours) = buf.strip_prefix(MAGIC) else {
+            return self.inner.try_decode(buf, inputs, ctx, proto_converter);
+        };
+        let message = OperatorMessage::decode(ours)
+            .map_err(|e| DataFusionError::External(Box::new(e)))?
+            .operator;
+        match (message, inputs) {
+            (Some(Operator::Rank(message)), [input]) => {
+                Ok(Arc::new(rank_exec(message, Arc::clone(input))?))
+            }
+            _ => Err(exec_datafusion_err!(
+                "an operator of another version of rankmill: all nodes of a cluster must have the same"
+            )),
+        }
+    }
+
+    fn try_encode(
+        &self,
+        node: Arc<dyn ExecutionPlan>,
+        buf: &mut Vec<u8>,
+        proto_converter: &dyn PhysicalProtoConverterExtension,
+    ) -> Result<()> {
+        let Some(rank) = node.downcast_ref::<RankExec>() else {
+            return self.inner.try_encode(node, buf, proto_converter);
+        };
+        let message = OperatorMessage {
+            operator: Some(Operator::Rank(rank_message(rank))),
+        };
+        buf.extend_from_slice(MAGIC);
+        message
+            .encode(buf)
+            .map_err(|e| DataFusionError::External(Box::new(e)))
+    }
+
+    fn try_decode_udf(&self, name: &str, buf: &[u8]) -> Result<Arc<ScalarUDF>> {
+        self.inner.try_decode_udf(name, buf)
+    }
+
+    fn try_encode_udf(&self, node: &ScalarUDF, buf: &mut Vec<u8>) -> Result<()> {
+        self.inner.try_encode_udf(node, buf)
+    }
+
+    fn try_decode_higher_order_function(
+        &self,
+        name: &str,
+        buf: &[u8],
+    ) -> Result<Arc<HigherOrderUDF>> {
+        self.inner.try_decode_higher_order_function(name, buf)
+    }
+
+    fn try_encode_higher_order_function(
+        &self,
+        node: &HigherOrderUDF,
+        buf: &mut Vec<u8>,
+    ) -> Result<()> {
+        self.inner.try_encode_higher_order_function(node, buf)
+    }
+
+    fn try_decode_udaf(&self, name: &str, buf: &[u8]) -> Result<Arc<AggregateUDF>> {
+        self.inner.try_decode_udaf(name, buf)
+    }
+
+    fn try_encode_udaf(&self, node: &AggregateUDF, buf: &mut Vec<u8>) -> Result<()> {
+        self.inner.try_encode_udaf(node, buf)
+    }
+
+    fn try_decode_udwf(&self, name: &str, buf: &[u8]) -> Result<Arc<WindowUDF>> {
+        self.inner.try_decode_udwf(name, buf)
+    }
+
+    fn try_encode_udwf(&self, node: &WindowUDF, buf: &mut Vec<u8>) -> Result<()> {
+        self.inner.try_encode_udwf(node, buf)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::datatypes::{DataType, Field, Schema};
+    use datafusion::physical_plan::empty::EmptyExec;
+    use datafusion_proto::physical_plan::{AsExecutionPlan, DefaultPhysicalExtensionCodec};
+    use datafusion_proto::protobuf::PhysicalPlanNode;
+
+    use super::*;
+    use crate::session::{Session, SessionOptions};
+
+    #[test]
+    fn a_ranking_comes_back_as_it_went() {
+        let schema = Schema::new(vec![
+            Field::new("date", DataType::Date32, false),
+            Field::new("page", DataType::Utf8View, true),
+            Field::new("hits", DataType::Int64, false),
+        ]);
+        let ranking = Arc::new(Ranking {
+            groups: vec!["date".into()],
+            item: "page".into(),
+            order: vec![("hits".into(), true)],
+            top: 7,
+            totals: vec!["hits".into()],
+        });
+        let input = Arc::new(EmptyExec::new(Arc::new(schema)));
+        let local = RankExec::try_new(input, Arc::clone(&ranking), RankMode::Local).unwrap();
+        let last = RankExec::try_new(Arc::new(local), Arc::clone(&ranking), RankMode::Final);
+        let plan: Arc<dyn ExecutionPlan> = Arc::new(last.unwrap());
+        let codec = physical(Arc::new(DefaultPhysicalExtensionCodec {}));
+        let sent = PhysicalPlanNode::try_from_physical_plan(Arc::clone(&plan), codec.as_ref());
+        let session = Session::new(&SessionOptions::default()).unwrap();
+        let context = session.context().task_ctx();
+        let received = sent
+            .unwrap()
+            .try_into_physical_plan(&context, codec.as_ref());
+        let received = received.unwrap();
+        let last = received.downcast_ref::<RankExec>().unwrap();
+        assert_eq!((last.ranking(), last.mode()), (&ranking, RankMode::Final));
+        let local = last.children()[0].downcast_ref::<RankExec>().unwrap();
+        assert_eq!((local.ranking(), local.mode()), (&ranking, RankMode::Local));
+        assert_eq!(received.schema(), plan.schema());
+    }
+
+    #[test]
+    fn an_unknown_operator_names_the_cause() {
+        let codec = physical(Arc::new(DefaultPhysicalExtensionCodec {}));
+        let session = Session::new(&SessionOptions::default()).unwrap();
+        let context = session.context().task_ctx();
+        let converter = datafusion_proto::physical_plan::DefaultPhysicalProtoConverter {};
+        let error = codec.try_decode(b"rankmill:1:", &[], &context, &converter);
+        assert!(error.unwrap_err().to_string().contains("another version"));
+    }
+}

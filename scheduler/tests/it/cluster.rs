@@ -1,0 +1,225 @@
+//! Plans on executors give what they give in one process.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::NaiveDate;
+use datafusion::arrow::util::pretty::pretty_format_batches;
+use rankmill_datagen::{Config, Part, Plan, Progress, generate};
+use rankmill_engine::store::LocalStore;
+use rankmill_engine::{Location, ScanProgress, Session, SessionOptions};
+use rankmill_jobs::shipped::SHIPPED;
+use rankmill_jobs::spec::{Params, parse};
+use rankmill_jobs::{DateReport, Error, Observer, RunRequest, run};
+use rankmill_scheduler::cluster::{Cluster, Options};
+
+struct Quiet;
+
+impl Progress for Quiet {
+    fn part_done(&self, _: &Part, _: u64, _: u64) {}
+}
+
+impl Observer for Quiet {
+    fn reading(&self, _: usize, _: Option<u64>, _: u64) {}
+    fn progress(&self, _: ScanProgress) {}
+    fn publishing(&self, _: NaiveDate) {}
+    fn retrying(&self, _: &Error) {}
+    fn date_done(&self, _: &DateReport) {}
+}
+
+pub(crate) async fn lake(folder: &Path) {
+    let config = Config {
+        click_rows: 200_000,
+        web_rows: 50_000,
+        users: 5_000,
+        performances: 500,
+        days: 3,
+        ..Config::default()
+    };
+    let place = Location::parse(folder.to_str().unwrap()).unwrap();
+    let handle = tokio::runtime::Handle::current();
+    tokio::task::spawn_blocking(move || {
+        let plan = Plan::new(&config).unwrap();
+        let store = Arc::new(LocalStore::new());
+        generate(&plan, store, place.path(), 2, &handle, true, &Quiet).unwrap()
+    })
+    .await
+    .unwrap();
+}
+
+async fn run_all(session: &Session, lake: &Path) {
+    let params = Params::new(lake.to_str().unwrap(), BTreeMap::new());
+    let first: NaiveDate = "2026-06-01".parse().unwrap();
+    for shipped in SHIPPED {
+        let spec = parse(shipped.yaml, shipped.name, &params).unwrap();
+        let request = RunRequest {
+            dates: first.iter_days().take(3).collect(),
+            force: false,
+            allow_empty: false,
+            dates_per_pass: None,
+        };
+        let report = run(session, &spec, &params, &request, &Quiet).await;
+        let report = report.unwrap_or_else(|e| panic!("{}: {e:?}", shipped.name));
+        assert_eq!(report.dates.len(), 3, "{}", shipped.name);
+    }
+}
+
+/// The published files of a lake but the ids of runs: job, date and name → bytes.
+fn published(lake: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for shipped in SHIPPED {
+        let job = lake.join("rankings").join(shipped.name);
+        for date in std::fs::read_dir(&job).unwrap().map(Result::unwrap) {
+            let data = date.path().join("data");
+            if !data.is_dir() {
+                continue;
+            }
+            for run in std::fs::read_dir(data).unwrap().map(Result::unwrap) {
+                for file in std::fs::read_dir(run.path()).unwrap().map(Result::unwrap) {
+                    if file.file_name() == ".rankmill.lock" {
+                        continue;
+                    }
+                    let name = format!(
+                        "{} {} {}",
+                        shipped.name,
+                        date.file_name().display(),
+                        file.file_name().display()
+                    );
+                    files.insert(name, std::fs::read(file.path()).unwrap());
+                }
+            }
+        }
+    }
+    files
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn shipped_specs_give_the_same_bytes_embedded_and_on_a_cluster() {
+    let folder = tempfile::tempdir().unwrap();
+    let (here, there) = (folder.path().join("here"), folder.path().join("there"));
+    lake(&here).await;
+    lake(&there).await;
+    let session = Session::new(&SessionOptions::default()).unwrap();
+    run_all(&session, &here).await;
+
+    let cluster = cluster_of_two(&session, folder.path()).await;
+    run_all(&session.with_compute(cluster), &there).await;
+    let (here, there) = (published(&here), published(&there));
+    assert_eq!(here.len(), 4 * 3 * 2);
+    assert_eq!(
+        here.keys().collect::<Vec<_>>(),
+        there.keys().collect::<Vec<_>>()
+    );
+    for (name, bytes) in &here {
+        assert!(there[name] == *bytes, "{name} differs");
+    }
+}
+
+/// Two executors with a slot each, in this process.
+async fn cluster_of_two(session: &Session, folder: &Path) -> Arc<Cluster> {
+    let options = Options {
+        bind: "127.0.0.1:0".parse().unwrap(),
+        ..Options::default()
+    };
+    let cluster = Cluster::start(options, session).await.unwrap();
+    let port = cluster.address().port();
+    for i in 0..2 {
+        tokio::spawn(executor(port, folder.join(format!("executor{i}"))));
+    }
+    while cluster.executors().await.len() < 2 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    cluster
+}
+
+/// Queries of the shapes that are known to go wrong where a plan is cut into stages.
+const QUERIES: [&str; 14] = [
+    "SELECT count(*) AS n, count(DISTINCT user_id) AS u, sum(session_id % 7) AS s FROM clicks",
+    "SELECT action, count(*) AS n, avg(session_id % 10) AS a, approx_percentile_cont(session_id % 1000, 0.95) AS p
+     FROM clicks GROUP BY action",
+    // The left side is the smaller one, and has rows without a match.
+    "SELECT p.genre, count(u.user_id) AS n FROM performances p
+     LEFT JOIN users u ON p.performance_id = u.user_id GROUP BY p.genre",
+    "SELECT u.region, count(*) AS n FROM users u LEFT JOIN clicks c ON u.user_id = c.user_id
+     WHERE c.click_id IS NULL GROUP BY u.region",
+    "SELECT count(*) AS n, count(p.performance_id) AS m, count(u.user_id) AS k FROM performances p
+     FULL JOIN users u ON p.performance_id = u.user_id",
+    // A self-join on an aggregate.
+    "WITH d AS (SELECT performance_id AS p, count(*) AS n FROM clicks GROUP BY performance_id)
+     SELECT a.n, count(*) AS pairs FROM d a JOIN d b ON a.n = b.n AND a.p < b.p GROUP BY a.n",
+    "SELECT count(*) AS n FROM clicks a JOIN clicks b
+     ON a.session_id = b.session_id AND a.click_id < b.click_id WHERE a.performance_id <> b.performance_id",
+    "SELECT count(*) AS n FROM users WHERE user_id IN (SELECT user_id FROM clicks WHERE action = 'like')",
+    "SELECT count(*) AS n FROM users
+     WHERE user_id NOT IN (SELECT user_id FROM clicks WHERE user_id IS NOT NULL)",
+    "SELECT count(*) AS n FROM clicks WHERE session_id > (SELECT avg(session_id) FROM clicks)",
+    "SELECT action, platform, n FROM (SELECT action, platform, count(*) AS n,
+       row_number() OVER (PARTITION BY action ORDER BY count(*) DESC, platform) AS r
+     FROM clicks GROUP BY action, platform) WHERE r <= 2",
+    "SELECT 'a' AS t, count(*) AS n FROM clicks UNION ALL SELECT 'b', count(*) FROM users
+     UNION ALL SELECT genre, price_krw FROM (SELECT genre, max(price_krw) AS price_krw FROM performances GROUP BY genre)",
+    "SELECT performance_id, title FROM performances ORDER BY performance_id DESC LIMIT 7",
+    // No equality: a nested loop, with rows of the left side that match nothing.
+    "SELECT p.performance_id % 50 AS k, count(q.performance_id) AS n FROM performances p
+     LEFT JOIN performances q ON p.price_krw > q.price_krw + 100000 GROUP BY p.performance_id % 50",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn queries_give_the_same_rows_embedded_and_on_a_cluster() {
+    let folder = tempfile::tempdir().unwrap();
+    lake(folder.path()).await;
+    let session = Session::new(&SessionOptions::default()).unwrap();
+    for (name, place) in [
+        ("clicks", "stage/ticket_clicks"),
+        ("users", "dim/users"),
+        ("performances", "dim/performances"),
+    ] {
+        let path = folder.path().join(place);
+        let read =
+            session
+                .context()
+                .register_parquet(name, path.to_str().unwrap(), Default::default());
+        read.await.unwrap();
+    }
+    let cluster = cluster_of_two(&session, folder.path()).await;
+    let there = session.clone().with_compute(cluster);
+    for query in QUERIES {
+        let plan = session
+            .context()
+            .sql(query)
+            .await
+            .unwrap()
+            .into_unoptimized_plan();
+        let mut found = Vec::new();
+        for session in [&session, &there] {
+            let rows = session.execute("a query", &plan, &|_| {}).await;
+            let rows = rows.unwrap_or_else(|e| panic!("{query}: {e:?}"));
+            let text = pretty_format_batches(&rows.batches).unwrap().to_string();
+            let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            lines.sort();
+            found.push(lines);
+        }
+        assert_eq!(found[0], found[1], "{query}");
+    }
+}
+
+pub(crate) async fn executor(scheduler: u16, work_dir: PathBuf) {
+    let options = rankmill_executor::Options {
+        schedulers: vec![format!("127.0.0.1:{scheduler}")],
+        slots: 1,
+        port: 0,
+        grpc_port: 0,
+        work_dir,
+        bind: [127, 0, 0, 1].into(),
+        advertise: None,
+        memory_bytes: Some(1 << 30),
+        tls: None,
+        drain_timeout: Duration::from_secs(5),
+        retry: Default::default(),
+    };
+    rankmill_executor::run_until(options, std::future::pending())
+        .await
+        .unwrap();
+}
