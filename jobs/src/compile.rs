@@ -77,6 +77,10 @@ impl Compiler<'_> {
             .context
             .parse_sql_expr(sql, schema)
             .map_err(|e| self.sql_error(field, sql, &e))?;
+        if holds_query(&expr).map_err(|e| self.plan_error(e))? {
+            let reason = "it holds a query; what needs other rows goes into 'sql'";
+            return Err(self.field_error(field, reason));
+        }
         match changing_function(&expr) {
             Ok(None) => Ok(expr),
             Ok(Some(name)) => Err(self.field_error(field, changing(&name))),
@@ -139,6 +143,19 @@ fn is_text(data_type: &DataType) -> bool {
         DataType::Dictionary(_, values) => values.is_string(),
         t => t.is_string(),
     }
+}
+
+/// Whether an expression reads more than its row: its own check would not see into a query.
+fn holds_query(expr: &Expr) -> datafusion::error::Result<bool> {
+    expr.exists(|node| {
+        Ok(matches!(
+            node,
+            Expr::ScalarSubquery(_)
+                | Expr::InSubquery(_)
+                | Expr::Exists(_)
+                | Expr::SetComparison(_)
+        ))
+    })
 }
 
 /// The name of a function in an expression whose result differs from call to call, such as

@@ -25,6 +25,7 @@ use tokio_rustls::TlsAcceptor;
 use self::auth::{Auth, TokenFile};
 use self::gate::Gate;
 use self::limits::{Throttle, Watches};
+use self::serve::Timeouts;
 use crate::error::{Error, Result};
 use crate::service::Service;
 
@@ -62,6 +63,7 @@ pub struct Api {
     tls: Option<TlsAcceptor>,
     gate: Arc<Gate>,
     faces: serve::Faces,
+    timeouts: Timeouts,
     /// Set when watches are to end.
     closing: watch::Sender<bool>,
 }
@@ -73,6 +75,14 @@ impl Api {
     /// If the address, the tokens or the certificate can't be used, or if the address can be
     /// reached from elsewhere and there are no tokens.
     pub async fn bind(options: &Options, service: Service) -> Result<Self> {
+        Self::with_timeouts(options, service, Timeouts::default()).await
+    }
+
+    async fn with_timeouts(
+        options: &Options,
+        service: Service,
+        timeouts: Timeouts,
+    ) -> Result<Self> {
         let tokens = match &options.tokens {
             Some(path) => Some(TokenFile::open(path)?),
             None if options.bind.ip().is_loopback() => None,
@@ -102,6 +112,7 @@ impl Api {
             Auth::new(tokens),
             Throttle::new(options.requests_per_second),
             options.max_request_bytes,
+            timeouts.body,
             service.metrics().clone(),
         ));
         let (closing, until) = watch::channel(false);
@@ -116,6 +127,7 @@ impl Api {
             tls,
             gate,
             faces,
+            timeouts,
             closing,
         })
     }

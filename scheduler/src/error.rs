@@ -162,6 +162,7 @@ fn is_ours(error: &(dyn std::error::Error + 'static)) -> bool {
         || error.is::<jobs::publication::Error>()
         || error.is::<Box<jobs::publication::Error>>()
 }
+
 impl Error {
     /// The error with its causes; see [`describe`].
     pub fn describe(&self) -> String {

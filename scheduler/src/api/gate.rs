@@ -11,6 +11,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use tokio::task::JoinSet;
 use tonic::Status;
 
 use super::auth::{Auth, Role, role_for_http};
@@ -18,9 +19,6 @@ use super::grpc;
 use super::limits::{Key, Throttle};
 use super::problem::{Kind, Problem};
 use crate::metrics::Metrics;
-
-/// A body must have arrived so long after its head.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The peer of a connection.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +36,8 @@ pub(super) struct Gate {
     auth: Auth,
     throttle: Throttle,
     max_request_bytes: usize,
+    /// A body must have arrived so long after its head.
+    body_timeout: Duration,
     metrics: Metrics,
 }
 
@@ -48,17 +48,26 @@ enum Needs {
     Role(Role),
 }
 
+/// A request that may be answered.
+struct Admitted {
+    request: Request,
+    /// Whether it may change something.
+    changes: bool,
+}
+
 impl Gate {
     pub(super) fn new(
         auth: Auth,
         throttle: Throttle,
         max_request_bytes: usize,
+        body_timeout: Duration,
         metrics: Metrics,
     ) -> Self {
         Self {
             auth,
             throttle,
             max_request_bytes,
+            body_timeout,
             metrics,
         }
     }
@@ -69,11 +78,13 @@ impl Gate {
         self.throttle.forget();
     }
 
-    async fn admit(&self, face: Face, request: Request) -> Result<Request, Problem> {
+    async fn admit(&self, face: Face, request: Request) -> Result<Admitted, Problem> {
         let (mut parts, body) = request.into_parts();
         let peer = parts.extensions.get::<Peer>().copied();
         let ip = peer.map_or([0, 0, 0, 0].into(), |peer| peer.0.ip());
-        match face.needs(&parts) {
+        let needs = face.needs(&parts);
+        let changes = matches!(needs, Needs::Role(role) if role > Role::Read);
+        match needs {
             Needs::Nothing => self.throttle.admit(&Key::probe(ip))?,
             Needs::Role(role) => {
                 let identity = self.auth.identify(&parts);
@@ -87,10 +98,12 @@ impl Gate {
         }
         // Only the reflection service asks in several messages.
         if face == Face::Grpc && grpc::is_reflection(parts.uri.path()) {
-            return Ok(Request::from_parts(parts, body));
+            let request = Request::from_parts(parts, body);
+            return Ok(Admitted { request, changes });
         }
         let body = self.whole_body(&parts, body).await?;
-        Ok(Request::from_parts(parts, body))
+        let request = Request::from_parts(parts, body);
+        Ok(Admitted { request, changes })
     }
 
     async fn whole_body(&self, parts: &Parts, body: Body) -> Result<Body, Problem> {
@@ -103,7 +116,7 @@ impl Gate {
             return Err(too_large());
         }
         let read = to_bytes(body, self.max_request_bytes);
-        match tokio::time::timeout(BODY_TIMEOUT, read).await {
+        match tokio::time::timeout(self.body_timeout, read).await {
             Ok(Ok(bytes)) => Ok(Body::from(bytes)),
             // The limit, or a connection that is gone: then nobody reads the answer.
             Ok(Err(_)) => Err(too_large()),
@@ -185,16 +198,27 @@ async fn pass(face: Face, gate: &Gate, request: Request, next: Next) -> Response
     let method = request.method().clone();
     let route = face.route(&request);
     let answer = match gate.admit(face, request).await {
-        // On a task of its own: a caller who hangs up must not stop a change half-way, and a
-        // panic is this request's alone.
-        Ok(request) => match tokio::spawn(next.run(request)).await {
-            Ok(answer) => answer,
-            Err(_) => face.refuse(Problem::new(Kind::Internal, "the request failed")),
+        Ok(admitted) => match answer(admitted, next).await {
+            Some(answer) => answer,
+            None => face.refuse(Problem::new(Kind::Internal, "the request failed")),
         },
         Err(problem) => face.refuse(problem),
     };
     gate.count(face, &method, &route, &answer, begun.elapsed());
     answer
+}
+
+/// Answers on a task of its own, so that a panic is this request's alone: then there is no answer.
+async fn answer(Admitted { request, changes }: Admitted, next: Next) -> Option<Response> {
+    let answer = next.run(request);
+    if changes {
+        // A caller who hangs up must not stop a change half-way.
+        return tokio::spawn(answer).await.ok();
+    }
+    // Nobody waits for the answer to a question any more when this is dropped, and the set with it.
+    let mut asked = JoinSet::new();
+    asked.spawn(answer);
+    asked.join_next().await?.ok()
 }
 
 fn known_method(method: &Method) -> &'static str {

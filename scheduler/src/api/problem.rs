@@ -330,3 +330,131 @@ impl From<Problem> for Status {
         problem.into_status()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rankmill_engine::Error as EngineError;
+    use rankmill_jobs::Error as JobError;
+    use rankmill_jobs::spec::{Params, parse};
+
+    use super::*;
+
+    fn store_error() -> object_store::Error {
+        object_store::Error::Generic {
+            store: "S3",
+            source: "<AWSAccessKeyId>AKIA123</AWSAccessKeyId>".into(),
+        }
+    }
+
+    #[test]
+    fn errors_have_the_same_meaning_on_both_faces() {
+        let standby = |leader: Option<&str>| Error::Standby {
+            leader: leader.map(str::to_owned),
+        };
+        let spec = parse("version: 2", "x", &Params::default()).unwrap_err();
+        let list = EngineError::List {
+            path: "s3://lake/x".to_owned(),
+            source: store_error(),
+        };
+        let forbidden = Error::Forbidden {
+            field: "source.path".to_owned(),
+            path: "/etc".to_owned(),
+        };
+        let conflict = Error::Conflict {
+            reason: "it runs".to_owned(),
+        };
+        let not_found = Error::NotFound {
+            what: "job",
+            name: "x".to_owned(),
+        };
+        let store = Error::Store {
+            operation: "read",
+            path: "_rankmill/x".to_owned(),
+            source: store_error(),
+        };
+        for (error, status, code, detail) in [
+            (not_found, 404, Code::NotFound, "there is no job 'x'"),
+            (
+                Error::invalid("from", "no date"),
+                400,
+                Code::InvalidArgument,
+                "from: no date",
+            ),
+            (
+                Error::Job(JobError::Spec(spec)),
+                400,
+                Code::InvalidArgument,
+                "x:1:1: name: this field is missing",
+            ),
+            (conflict, 409, Code::FailedPrecondition, "it runs"),
+            (
+                forbidden,
+                403,
+                Code::PermissionDenied,
+                "source.path: '/etc' is not under one of the allowed prefixes",
+            ),
+            (
+                standby(Some("10.0.0.1:7400")),
+                503,
+                Code::Unavailable,
+                "this scheduler is a standby",
+            ),
+            (
+                standby(None),
+                503,
+                Code::Unavailable,
+                "this scheduler is a standby",
+            ),
+            (
+                Error::Fenced { epoch: 3 },
+                503,
+                Code::Unavailable,
+                "another scheduler has taken over (epoch 3)",
+            ),
+            // What a store says stays here.
+            (store, 503, Code::Unavailable, "cannot read _rankmill/x"),
+            (
+                Error::Job(JobError::Engine {
+                    job: "x".to_owned(),
+                    source: Box::new(list),
+                }),
+                500,
+                Code::Internal,
+                "x: computing failed: cannot list 's3://lake/x'",
+            ),
+        ] {
+            let problem = Problem::from(error);
+            let answer = problem.clone().into_response();
+            assert_eq!(answer.status(), status, "{detail}");
+            assert_eq!(answer.headers().contains_key("retry-after"), status == 503);
+            let leader = answer.headers().get(LEADER).cloned();
+            let body = serde_json::to_string(&format!("{problem:?}")).unwrap();
+            assert!(!body.contains("AKIA123"));
+            assert_eq!(problem.detail, detail);
+            let status = problem.into_status();
+            assert_eq!((status.code(), status.message()), (code, detail));
+            let told = status.metadata().get(LEADER);
+            assert_eq!(
+                told.map(|l| l.as_bytes()),
+                leader.as_ref().map(|l| l.as_bytes())
+            );
+        }
+    }
+
+    #[test]
+    fn a_standby_names_the_leader() {
+        let leader = Some("10.0.0.1:7400".to_owned());
+        let problem = Problem::from(Error::Standby { leader });
+        let answer = problem.clone().into_response();
+        assert_eq!(answer.headers()[LEADER], "10.0.0.1:7400");
+        assert_eq!(
+            problem.into_status().metadata().get(LEADER).unwrap(),
+            "10.0.0.1:7400"
+        );
+        // A name that no header can carry is left out there.
+        let leader = Some("\n".to_owned());
+        let answer = Problem::from(Error::Standby { leader }).into_response();
+        assert_eq!(answer.status(), 503);
+        assert!(!answer.headers().contains_key(LEADER));
+    }
+}

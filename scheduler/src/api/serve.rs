@@ -18,7 +18,6 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -33,21 +32,39 @@ const MAX_CONNECTIONS: usize = 1024;
 const MAX_STREAMS: u32 = 128;
 /// Bytes of a request's head.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// A TLS handshake must be done so long after the connection was made.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// The first request must have come so long after that.
-const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// The head of an HTTP/1 request must be whole so long after the one before.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often an HTTP/2 peer is asked whether it is there, and how long it may take to say so.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Requests under way have so long to finish when the API closes.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(4);
 /// After a failure to accept, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often the gate looks after itself.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// How long a peer may take, so that one that says nothing holds nothing.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Timeouts {
+    /// From the connection to the end of its TLS handshake.
+    pub(super) handshake: Duration,
+    /// From then to the head of the first request.
+    pub(super) first_request: Duration,
+    /// From an answer of HTTP/1 to the head of the next request.
+    pub(super) head: Duration,
+    /// From a request's head to the end of its body.
+    pub(super) body: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(10),
+            first_request: Duration::from_secs(30),
+            head: Duration::from_secs(30),
+            body: Duration::from_secs(30),
+        }
+    }
+}
 
 /// Both faces, each behind the gate.
 #[derive(Clone)]
@@ -64,6 +81,7 @@ pub(super) async fn serve(api: Api, shutdown: impl Future<Output = ()>) {
         tls,
         gate,
         faces,
+        timeouts,
         closing,
     } = api;
     let housekeeping = tokio::spawn(async move {
@@ -102,11 +120,19 @@ pub(super) async fn serve(api: Api, shutdown: impl Future<Output = ()>) {
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
             }
+            let conversation = Conversation {
+                faces,
+                peer,
+                spoken: Arc::default(),
+            };
             match tls {
-                None => converse(stream, peer, faces, closing).await,
+                None => converse(stream, conversation, timeouts, closing).await,
                 Some(tls) => {
-                    if let Some(stream) = handshake(&tls, stream, peer).await {
-                        converse(stream, peer, faces, closing).await;
+                    let tls = tls.accept(stream);
+                    match timeout(timeouts.handshake, tls).await {
+                        Ok(Ok(stream)) => converse(stream, conversation, timeouts, closing).await,
+                        Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS"),
+                        Err(_) => tracing::debug!(%peer, "the TLS handshake took too long"),
                     }
                 }
             }
@@ -122,34 +148,20 @@ pub(super) async fn serve(api: Api, shutdown: impl Future<Output = ()>) {
     housekeeping.abort();
 }
 
-async fn handshake(
-    tls: &tokio_rustls::TlsAcceptor,
-    stream: TcpStream,
-    peer: SocketAddr,
-) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
-    match timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-        Ok(Ok(stream)) => Some(stream),
-        Ok(Err(error)) => {
-            tracing::debug!(%peer, %error, "no TLS");
-            None
-        }
-        Err(_) => {
-            tracing::debug!(%peer, "the TLS handshake took too long");
-            None
-        }
-    }
-}
-
 /// Answers the requests of a connection until it ends.
-async fn converse<S>(stream: S, peer: SocketAddr, faces: Faces, mut closing: watch::Receiver<bool>)
-where
+async fn converse<S>(
+    stream: S,
+    conversation: Conversation,
+    timeouts: Timeouts,
+    mut closing: watch::Receiver<bool>,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(timeouts.head)
         .max_buf_size(MAX_HEAD_BYTES);
     builder
         .http2()
@@ -158,15 +170,11 @@ where
         .keep_alive_timeout(PING_TIMEOUT)
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(MAX_HEAD_BYTES as u32);
-    let spoken = Arc::new(AtomicBool::new(false));
-    let service = TowerToHyperService::new(Conversation {
-        faces,
-        peer,
-        spoken: Arc::clone(&spoken),
-    });
+    let (peer, spoken) = (conversation.peer, Arc::clone(&conversation.spoken));
+    let service = TowerToHyperService::new(conversation);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     // Until a whole request has come, no timer of HTTP's may run yet.
-    let mut silent = pin!(sleep(FIRST_REQUEST_TIMEOUT));
+    let mut silent = pin!(sleep(timeouts.first_request));
     let mut waiting = true;
     let mut open = true;
     loop {

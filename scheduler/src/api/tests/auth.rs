@@ -172,7 +172,7 @@ async fn without_tokens_only_this_machine_is_served() {
         .list_jobs(proto::ListJobsRequest {})
         .await
         .unwrap_err();
-    assert_eq!(status.code(), Code::FailedPrecondition);
+    assert_eq!(status.code(), Code::Unavailable);
     for header in ["Host: example.org", "Origin: https://example.org"] {
         let answer = server
             .ask(&format!("GET /api/v1/openapi.json\n{header}"), "")

@@ -1,11 +1,16 @@
 //! How much may be asked for, and what is answered beyond.
 
+use std::time::Duration;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::Code;
 
 use super::support::{ADMIN, READ, SUBMIT, Server};
+use super::tls::certificate;
+use crate::api::serve::Timeouts;
 use crate::proto;
+use crate::service::Service;
 
 #[tokio::test]
 async fn large_bodies_are_refused() {
@@ -49,7 +54,7 @@ async fn large_bodies_are_refused() {
     assert_eq!(status.code(), Code::ResourceExhausted);
     assert_eq!(status.message(), "a request may have up to 1000 bytes");
     let status = client.apply_job(apply(900)).await.unwrap_err();
-    assert_eq!(status.code(), Code::FailedPrecondition);
+    assert_eq!(status.code(), Code::Unavailable);
     server.stop().await;
 }
 
@@ -112,6 +117,49 @@ async fn each_caller_has_a_rate() {
     assert_eq!(last.code(), Code::ResourceExhausted);
     assert_eq!(last.metadata().get("retry-after").unwrap(), "1");
     server.stop().await;
+}
+
+/// None of these may hold a connection: each answer, or none, is waited for.
+#[tokio::test]
+async fn whoever_says_nothing_is_let_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, files) = certificate(folder.path());
+    let short = Timeouts {
+        handshake: Duration::from_millis(50),
+        first_request: Duration::from_millis(50),
+        head: Duration::from_millis(50),
+        body: Duration::from_millis(50),
+    };
+    let plain = Server::with(Service::stub(), short, |_| {}).await;
+    let tls = Server::with(Service::stub(), short, |options| options.tls = Some(files)).await;
+    let half = format!(
+        "POST /api/v1/runs HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {SUBMIT}\r\n\
+         Content-Length: 10\r\n\r\n{{"
+    );
+    for (server, said, answer) in [
+        (&plain, "", ""),
+        (&plain, "PRI * HT", ""),
+        (&plain, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "\0"),
+        (&plain, "GET /healthz HTTP/1.1\r\nHost: loc", ""),
+        (
+            &plain,
+            "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            "HTTP/1.1 200",
+        ),
+        (&plain, half.as_str(), "HTTP/1.1 408"),
+        (&tls, "", ""),
+        (&tls, "\x16\x03\x01", ""),
+    ] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(said.as_bytes()).await.unwrap();
+        let mut heard = Vec::new();
+        stream.read_to_end(&mut heard).await.unwrap();
+        let heard = String::from_utf8_lossy(&heard);
+        assert!(heard.starts_with(answer), "{said:?}: {heard:?}");
+        assert_eq!(heard.is_empty(), answer.is_empty(), "{said:?}: {heard:?}");
+    }
+    plain.stop().await;
+    tls.stop().await;
 }
 
 #[tokio::test]

@@ -109,7 +109,13 @@ async fn every_error_is_a_problem() {
             "invalid",
             "Idempotency-Key: must have 1 to 255 printable ASCII characters",
         ),
-        ("GET /api/v1/jobs", "", 409, "conflict", "not here yet"),
+        (
+            "GET /api/v1/jobs",
+            "",
+            503,
+            "unavailable",
+            "this scheduler is a standby",
+        ),
     ] {
         let head = format!("{head}\nAuthorization: Bearer {ADMIN}");
         let answer = server.ask(&head, body).await;
@@ -253,10 +259,10 @@ async fn requests_are_counted_by_route() {
         .unwrap_err();
     let metrics = server.ask("GET /metrics", "").await.body;
     for labels in [
-        r#"{face="http",method="GET",route="/api/v1/jobs/{name}",status="409"} 2"#,
+        r#"{face="http",method="GET",route="/api/v1/jobs/{name}",status="503"} 2"#,
         r#"{face="http",method="GET",route="unmatched",status="404"} 1"#,
         r#"{face="http",method="other",route="/api/v1/jobs",status="401"} 1"#,
-        r#"{face="grpc",method="POST",route="ListJobs",status="FailedPrecondition"} 1"#,
+        r#"{face="grpc",method="POST",route="ListJobs",status="Unavailable"} 1"#,
     ] {
         let line = format!("rankmill_api_requests_total{labels}");
         assert!(metrics.lines().any(|l| l == line), "{line}\n{metrics}");

@@ -14,6 +14,7 @@ use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 
+use crate::api::serve::Timeouts;
 use crate::api::{Api, Options};
 use crate::proto::rankmill_client::RankmillClient;
 use crate::service::Service;
@@ -53,15 +54,21 @@ pub(super) fn three_tokens() -> String {
 
 impl Server {
     pub(super) async fn start(change: impl FnOnce(&mut Options)) -> Self {
-        Self::with(Service::stub(), change).await
+        Self::with(Service::stub(), Timeouts::default(), change).await
     }
 
-    pub(super) async fn with(service: Service, change: impl FnOnce(&mut Options)) -> Self {
+    pub(super) async fn with(
+        service: Service,
+        timeouts: Timeouts,
+        change: impl FnOnce(&mut Options),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         write_tokens(folder.path(), &three_tokens());
         let mut options = options(folder.path());
         change(&mut options);
-        let api = Api::bind(&options, service).await.unwrap();
+        let api = Api::with_timeouts(&options, service, timeouts)
+            .await
+            .unwrap();
         let address = api.address();
         let (stop, stopped) = oneshot::channel();
         let done = tokio::spawn(async move {
@@ -228,7 +235,7 @@ fn unchunk(mut body: &str) -> String {
     while let Some((length, rest)) = body.split_once("\r\n") {
         let length = usize::from_str_radix(length, 16).unwrap();
         whole.push_str(&rest[..length]);
-        body = &rest[length..].strip_prefix("\r\n").unwrap();
+        body = rest[length..].strip_prefix("\r\n").unwrap();
     }
     whole
 }
