@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use crate::node::Node;
 use crate::shipped::{DAYS, add_clicks, check, lake, oracle};
 
-const JOB: &str = "daily-popularity";
+/// Its dates don't depend on each other: they can be computed in any order.
+const JOB: &str = "age-date-ranking";
 
 /// Each date with its state.
 fn states(dates: &Value) -> Vec<(&str, &str)> {
@@ -58,7 +59,6 @@ fn gaps_are_found_and_filled() {
     let nothing = node.run(&of_range).ok().stdout;
     assert!(nothing.contains("no date needs it"), "{nothing}");
 
-    // The job compares ranks: a late file makes its own date stale, and the one that follows.
     add_clicks(&lake, DAYS[2]);
     let found = node.json(&gaps);
     assert_eq!(states(&found)[3], (DAYS[2], "stale"));

@@ -1,5 +1,8 @@
 //! Tokens and certificates of the API.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+
 use crate::node::Node;
 use crate::small::{DATE, SPEC, assert_sound, fill, written};
 use crate::support::Lake;
@@ -15,6 +18,8 @@ fn tokens_and_tls() {
     let write = |name: &str, text: &str| {
         let path = folder.path().join(name);
         std::fs::write(&path, text).unwrap();
+        // What others may read is refused.
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
         path.to_str().unwrap().to_owned()
     };
     let key = rcgen::generate_simple_self_signed(vec!["localhost".into(), "127.0.0.1".into()]);
