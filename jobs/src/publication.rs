@@ -5,6 +5,7 @@
 //! {output}/date=D/manifests/{generation}-{run_id}.json   written before the commit
 //! {output}/date=D/current.json                           THE commit point
 //! {output}/latest.json                                   a hint, rebuildable
+//! {output}/changed.json                                  a hint that something was committed
 //! ```
 //!
 //! A run begins by reading `current.json` and takes the next epoch. It writes its data under its
@@ -24,6 +25,7 @@ mod digest;
 mod error;
 mod land;
 mod latest;
+mod mark;
 mod probe;
 mod reader;
 mod rollback;
@@ -47,6 +49,7 @@ pub use self::commit::{Commit, CommitRef, Fingerprint, InputFile, PublishedFile,
 pub(crate) use self::digest::{Digest, FilesDigest};
 pub use self::error::Error;
 pub use self::latest::{Latest, read_latest, rebuild_latest};
+pub(crate) use self::mark::mark;
 pub use self::probe::probe;
 pub use self::reader::{history, list_dates, read_current, read_file};
 pub use self::rollback::rollback;

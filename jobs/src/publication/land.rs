@@ -8,6 +8,7 @@ use super::commit::{Commit, CommitRef, Fingerprint, PublishedFile, VERSION};
 use super::decide::{Claim, Decision};
 use super::error::is_transient;
 use super::latest::{self, Latest};
+use super::mark;
 use super::reader::read_manifest;
 use super::target::store_error;
 use super::{Error, Outcome, Publication};
@@ -169,8 +170,13 @@ impl Publication {
         rejected
     }
 
-    /// Moves `latest.json` on. It is only a hint: failing to write it fails nothing.
+    /// Leaves another `changed.json` and moves `latest.json` on. They are only hints: failing to
+    /// write them fails nothing.
     async fn hint_at(&self, commit: &Commit) {
+        if let Err(error) = mark::leave(&self.target, commit).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(date = %self.date, error, "changed.json was not updated");
+        }
         if let Err(error) = latest::advance(&self.target, &Latest::from(commit)).await {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(date = %self.date, error, "latest.json was not updated");

@@ -93,6 +93,10 @@ impl Target {
         self.prefix.clone().join("latest.json")
     }
 
+    pub(super) fn mark_path(&self) -> Path {
+        self.prefix.clone().join("changed.json")
+    }
+
     pub(super) fn probe_path(&self, name: impl Into<PathPart<'static>>) -> Path {
         self.prefix.clone().join("_probe").join(name)
     }

@@ -235,6 +235,24 @@ async fn latest_never_moves_back_and_can_be_rebuilt() {
 }
 
 #[tokio::test]
+async fn every_commit_leaves_another_mark() {
+    let target = target();
+    let mut marks = vec![mark(&target).await.unwrap()];
+    assert_eq!(marks, [None]);
+    let newer = DATE.succ_opt().unwrap();
+    for (date, version) in [(newer, 1), (DATE, 1), (newer, 2), (newer, 3), (DATE, 2)] {
+        publish(&target, date, version).await;
+        let left = mark(&target).await.unwrap();
+        assert!(!marks.contains(&left), "{left:?}");
+        publish(&target, date, version).await; // already current
+        assert_eq!(mark(&target).await.unwrap(), left);
+        marks.push(left);
+    }
+    rollback(&target, newer, 1, RunId::new()).await.unwrap();
+    assert!(!marks.contains(&mark(&target).await.unwrap()));
+}
+
+#[tokio::test]
 async fn the_probe_accepts_a_store_that_honours_conditions_and_leaves_nothing() {
     let target = target();
     probe(&target).await.unwrap();

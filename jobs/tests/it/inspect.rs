@@ -1,8 +1,10 @@
 //! An inspection foretells what a run does, whatever happened before.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use datafusion::arrow::datatypes::TimeUnit;
+use object_store::memory::InMemory;
 use proptest::prelude::*;
 use rankmill_jobs::{Change, DateOutcome, Inspection, Inspector, Status};
 
@@ -11,6 +13,8 @@ use crate::lake::{Lake, Value, ints, texts, timestamps};
 
 const DAYS: i64 = 5;
 const ALL: [i64; DAYS as usize] = [0, 1, 2, 3, 4];
+/// More than are looked at one by one.
+const MANY: i64 = 20;
 
 /// How a job knows the date of a row, and what else it reads.
 #[derive(Debug, Clone, Copy)]
@@ -121,6 +125,8 @@ fn step() -> impl Strategy<Value = Step> {
 struct World {
     lake: Lake,
     shape: Shape,
+    /// Where it publishes.
+    output: &'static str,
     job: Job,
     files: BTreeSet<String>,
     /// Sees the whole history.
@@ -128,13 +134,15 @@ struct World {
 }
 
 impl World {
-    fn new(shape: Shape) -> Self {
+    fn new(shape: Shape, output: &'static str) -> Self {
         let lake = Lake::new();
-        let job = Job::new(&lake, &shape.yaml(2));
+        let job = Job::new(&lake, &shape.yaml(2).replace("{lake}/out/", output));
+        job.use_store("s3://memory", Arc::new(InMemory::new()));
         let mut world = Self {
             inspector: job.inspector(),
             lake,
             shape,
+            output,
             job,
             files: BTreeSet::new(),
         };
@@ -189,7 +197,10 @@ impl World {
             Step::Remove(number, file) => self.remove(&log(*number, *file)),
             Step::RemoveStream(file) => self.remove(&format!("stream/{file}.parquet")),
             Step::Dimension(version) => self.dimension(*version),
-            Step::Top(top) => self.job = Job::new(&self.lake, &self.shape.yaml(*top)),
+            Step::Top(top) => {
+                let yaml = self.shape.yaml(*top).replace("{lake}/out/", self.output);
+                self.job.change_spec(&yaml);
+            }
             Step::Run(number) => self.run(*number),
             Step::Force(number) => drop(self.job.clone().forced().run(&[*number])),
             Step::AllowEmpty(number) => drop(self.job.clone().allowing_empty().run(&[*number])),
@@ -205,8 +216,9 @@ impl World {
 
     /// Inspects all days, then runs one: what was found must be what happens.
     fn run(&self, number: i64) {
-        let found = self.job.inspect(&self.inspector, &ALL).unwrap();
-        let anew = self.job.inspect(&self.job.inspector(), &ALL).unwrap();
+        let days: Vec<i64> = (0..MANY).collect();
+        let found = self.job.inspect(&self.inspector, &days).unwrap();
+        let anew = self.job.inspect(&self.job.inspector(), &days).unwrap();
         assert_eq!(found, anew, "what is remembered must not matter");
         let alone = self.job.inspect(&self.inspector, &[number]).unwrap();
         let found = found[number as usize];
@@ -253,10 +265,11 @@ proptest! {
     #[test]
     fn a_run_does_what_was_foretold(
         shape in prop::sample::select(SHAPES.to_vec()),
+        output in prop::sample::select(vec!["{lake}/out/", "s3://memory/out/"]),
         full: bool,
         steps in prop::collection::vec(step(), 1..30),
     ) {
-        let mut world = World::new(shape);
+        let mut world = World::new(shape, output);
         if full {
             world.take(&Step::Stream(0, vec![0, 30, 50, DAYS * 24 - 1]));
             ALL.iter().for_each(|number| world.take(&Step::Write(*number, 0, vec![1])));
@@ -268,7 +281,7 @@ proptest! {
 
 #[test]
 fn what_changed_is_told() {
-    let mut world = World::new(Shape::Folders);
+    let mut world = World::new(Shape::Folders, "{lake}/out/");
     let status = |world: &World| world.job.inspect(&world.inspector, &[0]).unwrap()[0].status;
     assert_eq!(status(&world), Status::NoSource);
     world.take(&Step::Write(0, 0, vec![1]));
@@ -289,7 +302,7 @@ fn what_changed_is_told() {
 
 #[test]
 fn a_missing_dimension_is_an_error_as_it_is_for_a_run() {
-    let world = World::new(Shape::Dimensions);
+    let world = World::new(Shape::Dimensions, "{lake}/out/");
     world.lake.remove("users.parquet");
     let error = world.job.inspect(&world.inspector, &ALL).unwrap_err();
     let run = world.job.run(&[0]).unwrap_err();

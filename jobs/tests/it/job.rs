@@ -1,10 +1,12 @@
 //! A job on a lake, run in this process.
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use chrono::{Days, NaiveDate};
 use datafusion::arrow::array::RecordBatch;
+use datafusion::execution::object_store::ObjectStoreRegistry;
+use object_store::ObjectStore;
 use rankmill_engine::{ScanProgress, Session, SessionOptions};
 use rankmill_jobs::publication::{Commit, RunId, history, read_current, read_file, rollback};
 use rankmill_jobs::spec::{Params, Spec, parse};
@@ -164,6 +166,17 @@ impl Job {
             let commits = history(&target, day(number)).await.unwrap();
             commits.iter().map(|commit| commit.id.generation).collect()
         })
+    }
+
+    /// Uses a store for all places that begin with `address`.
+    pub(crate) fn use_store(&self, address: &str, store: Arc<dyn ObjectStore>) {
+        let address = url::Url::parse(address).unwrap();
+        self.session.stores().register_store(&address, store);
+    }
+
+    /// The job goes on with another spec.
+    pub(crate) fn change_spec(&mut self, yaml: &str) {
+        self.spec = parse(yaml, "test.yaml", &self.params).unwrap();
     }
 
     pub(crate) fn inspector(&self) -> Inspector {
