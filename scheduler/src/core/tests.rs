@@ -57,9 +57,15 @@ async fn an_old_leader_is_refused() {
     assert_eq!(new.core.active(id).unwrap().run().state, RunState::Queued);
     let succeeded = |run: &mut Run| run.state = RunState::Succeeded;
     let refused = old.core.update(&cell, succeeded).await;
-    assert!(matches!(refused, Err(Error::Fenced { epoch: 2 })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(Error::Fenced { epoch: 2 })),
+        "{refused:?}"
+    );
     assert_eq!(*old.core.fenced().borrow(), Some(2));
-    assert!(matches!(old.core.check_leads(), Err(Error::Fenced { epoch: 2 })));
+    assert!(matches!(
+        old.core.check_leads(),
+        Err(Error::Fenced { epoch: 2 })
+    ));
     assert_eq!(record(&lake, id).state, RunState::Queued);
     assert_eq!(record(&lake, id).epoch, 2);
 }
@@ -131,7 +137,11 @@ async fn a_lost_answer_is_found_out() {
     assert_eq!(cell.run().events.len(), 2);
     lose(0);
     node.core.update(&cell, say("four")).await.unwrap();
-    let said: Vec<String> = record(&lake, id).events.into_iter().map(|e| e.message).collect();
+    let said: Vec<String> = record(&lake, id)
+        .events
+        .into_iter()
+        .map(|e| e.message)
+        .collect();
     assert_eq!(said, ["one", "two", "four"]);
 }
 
@@ -145,7 +155,11 @@ async fn a_late_write_of_its_own_is_no_conflict() {
     let mut late = (*cell.run()).clone();
     happened(&mut late, now, "late");
     put_record(&lake, &late);
-    let run = node.core.update(&cell, |run| happened(run, now, "next")).await.unwrap();
+    let run = node
+        .core
+        .update(&cell, |run| happened(run, now, "next"))
+        .await
+        .unwrap();
     let said: Vec<&str> = run.events.iter().map(|e| e.message.as_str()).collect();
     assert_eq!(said, ["late", "next"]);
 }
@@ -191,7 +205,10 @@ async fn nothing_is_queued_without_the_lead() {
     let lost = crate::lease::Standing::Lost { epoch: None };
     node.standing.send(lost).unwrap();
     let refused = node.core.queue(queued("a")).await.err();
-    assert!(matches!(refused, Some(Error::Standby { .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Some(Error::Standby { .. })),
+        "{refused:?}"
+    );
     assert!(!lake.file("_rankmill/runs").exists());
 }
 
@@ -218,7 +235,7 @@ fn recovers() {
         max_interruptions: 2,
         ..Limits::default()
     };
-    let attempt = |interrupted| Attempt {
+    let attempt = |interrupted: Option<Interruption>| Attempt {
         started_at: now - TimeDelta::minutes(1),
         finished_at: interrupted.map(|_| now),
         reason: None,

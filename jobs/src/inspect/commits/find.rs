@@ -11,6 +11,8 @@ use crate::publication::{Error, Look, Target, list_dates, list_versions, look};
 /// Commit points looked at at once.
 const CONCURRENT_LOOKS: usize = 32;
 
+type Found = Result<Option<(NaiveDate, Known)>, Error>;
+
 /// Finds what is published for many dates, which are in order.
 pub(super) async fn find(
     target: &Target,
@@ -43,7 +45,7 @@ pub(super) async fn look_at(
     known: &Published,
 ) -> Result<Published, Error> {
     // Boxed: the compiler can't prove nested closures over references to be `Send`.
-    let looks: Vec<BoxFuture<'_, Result<Option<(NaiveDate, Known)>, Error>>> = dates
+    let looks: Vec<BoxFuture<'_, Found>> = dates
         .map(|date| {
             let known = known.get(&date);
             let look = async move {
