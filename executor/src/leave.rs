@@ -60,7 +60,7 @@ impl Member {
                 Job::Unfinished => return true,
                 Job::Over if age < FETCHED_AFTER => return true,
                 // A scheduler that is gone has forgotten its jobs.
-                Job::Over | Job::Unclear => {}
+                Job::Failed | Job::Over | Job::Unclear => {}
             }
         }
         false

@@ -13,9 +13,12 @@ use ballista_core::serde::protobuf::{
 use tonic::transport::Channel;
 
 /// How often old files are looked for.
-const INTERVAL: Duration = Duration::from_secs(60);
+const INTERVAL: Duration = Duration::from_secs(10);
 /// Files of an ended job may still be fetched for this long after they were last written.
 const KEEP: Duration = Duration::from_secs(300);
+/// Those of a failed job are of no use; a task of it that still writes is given time to stop, as
+/// what it writes after the removal stays behind. A disk that is full is waiting for it.
+const KEEP_FAILED: Duration = Duration::from_secs(5);
 /// The scheduler is asked about a job for at most this long.
 const ASK_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -24,7 +27,9 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(3);
 pub(crate) enum Job {
     /// Queued or running: its files are needed.
     Unfinished,
-    /// Ended, or not known at all.
+    /// Failed or cancelled: nobody reads its files.
+    Failed,
+    /// Done, or not known at all.
     Over,
     /// The scheduler did not answer.
     Unclear,
@@ -42,7 +47,8 @@ pub(crate) async fn job_of(scheduler: &mut SchedulerGrpcClient<Channel>, folder:
     };
     match answer.into_inner().status.and_then(|status| status.status) {
         Some(Status::Queued(_) | Status::Running(_)) => Job::Unfinished,
-        Some(Status::Failed(_) | Status::Successful(_)) | None => Job::Over,
+        Some(Status::Failed(_)) => Job::Failed,
+        Some(Status::Successful(_)) | None => Job::Over,
     }
 }
 
@@ -51,8 +57,13 @@ pub(crate) async fn run(mut scheduler: SchedulerGrpcClient<Channel>, shuffle: Pa
     loop {
         tokio::time::sleep(INTERVAL).await;
         for (folder, age) in folders(shuffle.clone()).await {
-            if age < KEEP || job_of(&mut scheduler, &folder).await != Job::Over {
+            if age < KEEP_FAILED {
                 continue;
+            }
+            match job_of(&mut scheduler, &folder).await {
+                Job::Failed => {}
+                Job::Over if age >= KEEP => {}
+                _ => continue,
             }
             match tokio::fs::remove_dir_all(&folder).await {
                 Ok(()) => {

@@ -164,7 +164,7 @@ fn is_ours(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 impl Error {
-    /// The error with its causes; see [`describe`].
+    /// The error with its causes, one a line.
     pub fn describe(&self) -> String {
         describe(self)
     }

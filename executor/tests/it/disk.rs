@@ -56,10 +56,12 @@ async fn a_full_disk_fails_the_run_clearly_and_the_executor_goes_on() {
     assert!(text.contains("/work/executor-"), "{text}");
     assert!(error.retryable(), "{text}");
     // The files of the failed run are removed soon, and there is space again.
-    until(
-        "space",
-        async || matches!(rows(&there, QUERY).await, Ok(rows) if rows == expected),
-    )
+    until("space", async || {
+        let again = rows(&there, QUERY).await;
+        again
+            .inspect_err(|e| println!("{e}"))
+            .is_ok_and(|rows| rows == expected)
+    })
     .await;
     assert!(executor.is_running());
 }

@@ -65,7 +65,7 @@ fn tokens_and_tls() {
     // A spec keeps to the lake.
     let outside = SPEC.replace("{lake}/users/", "/etc/");
     let (_folder, outside) = written(&outside);
-    with(ADMIN, &["jobs", "apply", &outside]).fails(2, &["/etc/"]);
+    with(ADMIN, &["jobs", "apply", &outside]).fails(2, &["'/etc'"]);
 
     // Nothing of it is told to anybody.
     let log = node.said();

@@ -42,7 +42,7 @@ async fn large_bodies_are_refused() {
     let fitting = format!(r#"{{"spec": "{}"}}"#, "x".repeat(900));
     assert_eq!(
         server.post("/api/v1/runs", SUBMIT, &fitting).await.status,
-        409
+        503
     );
 
     let mut client = server.grpc(ADMIN).await;
