@@ -13,11 +13,12 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use chrono::NaiveDate;
-use rankmill_datagen::{Config, Part, Plan, Progress, generate};
-use rankmill_engine::{Location, ScanProgress, Session, SessionOptions};
+use rankmill_benches::Quiet;
+use rankmill_datagen::{Config, Plan, generate};
+use rankmill_engine::{Location, Session, SessionOptions};
 use rankmill_jobs::shipped::SHIPPED;
 use rankmill_jobs::spec::{Params, Spec, parse};
-use rankmill_jobs::{DateReport, Error, Observer, RunRequest, run};
+use rankmill_jobs::{RunRequest, run};
 use rankmill_scheduler::gaps::{DateState, Gaps};
 use tokio::task::JoinSet;
 
@@ -26,20 +27,6 @@ const DAYS: u32 = 365;
 const ROUNDS: usize = 5;
 /// Jobs published at once.
 const PUBLISHERS: usize = 4;
-
-struct Quiet;
-
-impl Progress for Quiet {
-    fn part_done(&self, _part: &Part, _rows: u64, _bytes: u64) {}
-}
-
-impl Observer for Quiet {
-    fn reading(&self, _files: usize, _rows: Option<u64>, _bytes: u64) {}
-    fn progress(&self, _scanned: ScanProgress) {}
-    fn publishing(&self, _: NaiveDate) {}
-    fn retrying(&self, _reason: &Error) {}
-    fn date_done(&self, _report: &DateReport) {}
-}
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {

@@ -14,23 +14,13 @@ use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
-use rankmill_benches::{bench_lake, compare};
+use rankmill_benches::{Quiet, bench_lake, compare};
 use rankmill_datagen::Config;
-use rankmill_engine::{ScanProgress, Session, SessionOptions};
+use rankmill_engine::{Session, SessionOptions};
 use rankmill_jobs::spec::{Params, Spec, parse};
-use rankmill_jobs::{DateReport, Error, Observer, RunRequest, read_ranking, run, target_of};
+use rankmill_jobs::{RunRequest, read_ranking, run, target_of};
 
 const PAIRS: usize = 5;
-
-struct Quiet;
-
-impl Observer for Quiet {
-    fn reading(&self, _files: usize, _rows: Option<u64>, _bytes: u64) {}
-    fn progress(&self, _scanned: ScanProgress) {}
-    fn publishing(&self, _: NaiveDate) {}
-    fn retrying(&self, _reason: &Error) {}
-    fn date_done(&self, _report: &DateReport) {}
-}
 
 /// Daily popularity with exact visitors, one day, as in the shipped job.
 const POPULARITY: &str = "

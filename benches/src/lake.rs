@@ -4,15 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
-use rankmill_datagen::{Config, Part, Plan, Progress, generate};
+use rankmill_datagen::{Config, Plan, generate};
 use rankmill_engine::Location;
 use rankmill_engine::store::LocalStore;
 
-struct Quiet;
-
-impl Progress for Quiet {
-    fn part_done(&self, _part: &Part, _rows: u64, _bytes: u64) {}
-}
+use crate::Quiet;
 
 /// Generates a lake under `RANKMILL_BENCH_DATA` (by default the system's folder for temporary
 /// files), once: the same lake is found again. Call it on a multi-threaded runtime.

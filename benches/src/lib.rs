@@ -10,6 +10,8 @@
 
 mod lake;
 mod paired;
+mod quiet;
 
 pub use lake::bench_lake;
 pub use paired::{Comparison, compare};
+pub use quiet::Quiet;
