@@ -87,7 +87,8 @@ impl Observer for RunObserver {
         drop(scanned);
         self.metrics.scanned(rows, bytes);
         self.cell.advance(|progress| {
-            progress.files_done = total.files_done as u64;
+            // Executors count a file once for each of its parts, and once more after a loss.
+            progress.files_done = (total.files_done as u64).min(progress.files);
             progress.rows = total.rows;
             progress.bytes = total.bytes;
             progress.tasks = total.tasks;
