@@ -25,6 +25,14 @@ use crate::service::{Lead, Service};
 /// How long requests that go on may take when the scheduler stops.
 const DRAIN_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// Pause before a store that is away is asked again.
+const STORE_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
+/// Shares of the time to live after which the lease's client gives up a request, and the
+/// connection to begin with. A store may be slow and still be one to lead over, as long as an
+/// answer comes before the leader must stop.
+const LEASE_REQUEST: f64 = 0.5;
+const LEASE_CONNECT: f64 = 0.25;
+
 /// Runs a scheduler until `shutdown`, or until it has lost the lead. The API answers from the
 /// start; what it answers before this scheduler leads is where the leader is.
 pub async fn run(
@@ -50,6 +58,12 @@ pub async fn run(
     );
     let api = Api::bind(&options.api, service.clone()).await?;
     let address = api.address();
+    if address.ip().is_unspecified() && options.advertise.is_none() {
+        return Err(Error::Setup {
+            what: format!("the API's address {address}"),
+            reason: "say by which URL clients reach it (--advertise-url)".to_owned(),
+        });
+    }
     if let Some(announce) = options.announce {
         announce(Addresses { api: address });
     }
@@ -81,10 +95,7 @@ pub async fn run(
         tokio::select! {
             biased;
             () = until_set(halt.receiver.clone()) => return Ok(Stopped::Shutdown),
-            probed = probe(&target) => probed.map_err(|e| Error::Setup {
-                what: format!("the lake '{}'", options.lake),
-                reason: crate::error::describe(&e),
-            })?,
+            usable = until_usable(&target, &options.lake) => usable?,
         }
         let keeper = Keeper::start(keeper_options, move || open_apart(&place, lease))?;
         let Some(epoch) = scheduler.wait_to_lead(&keeper).await? else {
@@ -228,14 +239,35 @@ impl Scheduler {
     }
 }
 
+/// Until the lake's store is there. One that will not do is an error; one that is away is waited
+/// for, as a scheduler that has just lost its lead over it must be there when it is back.
+async fn until_usable(target: &Target, lake: &str) -> Result<()> {
+    loop {
+        match probe(target).await {
+            Ok(()) => return Ok(()),
+            Err(error) if error.retryable() => {
+                let reason = crate::error::describe(&error);
+                tracing::warn!("waits for the lake '{lake}': {reason}");
+                tokio::time::sleep(STORE_PAUSE).await;
+            }
+            Err(error) => {
+                return Err(Error::Setup {
+                    what: format!("the lake '{lake}'"),
+                    reason: crate::error::describe(&error),
+                });
+            }
+        }
+    }
+}
+
 /// The lease's own client: nothing that computes shares its connections, and it gives up early
 /// enough to try again.
 fn open_apart(place: &Location, lease: LeaseOptions) -> Result<Arc<dyn object_store::ObjectStore>> {
     let stores = Stores::new(RetryPolicy {
         max_retries: 1,
-        retry_timeout: lease.ttl / 4,
-        request_timeout: lease.ttl / 4,
-        connect_timeout: lease.ttl / 4,
+        retry_timeout: lease.ttl.mul_f64(LEASE_CONNECT),
+        request_timeout: lease.ttl.mul_f64(LEASE_REQUEST),
+        connect_timeout: lease.ttl.mul_f64(LEASE_CONNECT),
     });
     Ok(stores.of(place)?)
 }
