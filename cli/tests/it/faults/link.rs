@@ -1,7 +1,5 @@
 //! A network connection between nodes that a test can cut.
 
-use std::sync::Arc;
-
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -19,90 +17,105 @@ pub(crate) enum Line {
     Broken,
 }
 
+#[derive(Clone, Copy)]
+struct State {
+    line: Line,
+    /// How often it broke: a connection hears of it even if the line is open again by then.
+    breaks: u32,
+}
+
 /// Passes connections from one address on to another.
 pub(crate) struct Link {
-    line: Arc<watch::Sender<Line>>,
+    state: watch::Sender<State>,
 }
 
 impl Link {
     pub(crate) fn new(from: (&str, u16), to: (&'static str, u16)) -> Self {
         let listener = runtime().block_on(TcpListener::bind(from)).unwrap();
-        let line = Arc::new(watch::channel(Line::Open).0);
-        let lines = Arc::clone(&line);
+        let (line, breaks) = (Line::Open, 0);
+        let state = watch::channel(State { line, breaks }).0;
+        let mut ended = state.subscribe();
         runtime().spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                runtime().spawn(pass(client, to, lines.subscribe()));
+            loop {
+                tokio::select! {
+                    accepted = listener.accept() => {
+                        let (client, _) = accepted.unwrap();
+                        runtime().spawn(pass(client, to, ended.clone()));
+                    }
+                    gone = ended.changed() => if gone.is_err() {
+                        return;
+                    },
+                }
             }
         });
-        Self { line }
+        Self { state }
     }
 
     pub(crate) fn set(&self, line: Line) {
-        self.line.send_replace(line);
+        self.state.send_modify(|state| {
+            state.line = line;
+            state.breaks += u32::from(line == Line::Broken);
+        });
     }
 }
 
-async fn is(line: &mut watch::Receiver<Line>, wanted: Line) {
-    // It goes on for ever if the link is gone.
-    if line.wait_for(|line| *line == wanted).await.is_err() {
-        std::future::pending().await
+type Watch = watch::Receiver<State>;
+
+async fn until_open(state: &mut Watch) {
+    // A link that is gone ends its connections.
+    let _ = state.wait_for(|state| state.line == Line::Open).await;
+}
+
+/// A connection, until its sides end it or the line breaks.
+async fn pass(mut client: TcpStream, to: (&'static str, u16), state: Watch) {
+    let before = *state.borrow();
+    let mut server = None;
+    let mut breaks = state.clone();
+    let in_order = tokio::select! {
+        passed = both_ways(&mut client, &mut server, to, &state) => passed.is_ok(),
+        _ = breaks.wait_for(|now| now.line == Line::Broken || now.breaks != before.breaks) => false,
+    };
+    if !in_order {
+        // When they are closed, both sides are told that it broke.
+        for stream in [Some(client), server].into_iter().flatten() {
+            let _ = stream.set_zero_linger();
+        }
     }
 }
 
-async fn pass(mut client: TcpStream, to: (&'static str, u16), line: watch::Receiver<Line>) {
-    let (mut open, mut broken) = (line.clone(), line.clone());
-    let opened = async {
-        is(&mut open, Line::Open).await;
-        TcpStream::connect(to).await
-    };
-    let server = tokio::select! {
-        server = opened => server.ok(),
-        () = is(&mut broken, Line::Broken) => None,
-    };
-    let Some(mut server) = server else {
-        return reset(&client);
-    };
-    let ended = {
-        for stream in [&client, &server] {
-            let _ = stream.set_nodelay(true);
-        }
-        let (mut from_client, mut to_client) = client.split();
-        let (mut from_server, mut to_server) = server.split();
-        let both = async {
-            tokio::join!(
-                copy(&mut from_client, &mut to_server, line.clone()),
-                copy(&mut from_server, &mut to_client, line.clone()),
-            )
-        };
-        tokio::select! {
-            _ = both => true,
-            () = is(&mut broken, Line::Broken) => false,
-        }
-    };
-    if !ended {
-        reset(&client);
-        reset(&server);
+async fn both_ways(
+    client: &mut TcpStream,
+    server: &mut Option<TcpStream>,
+    to: (&str, u16),
+    state: &Watch,
+) -> std::io::Result<()> {
+    until_open(&mut state.clone()).await;
+    let server = server.insert(TcpStream::connect(to).await?);
+    for stream in [&*client, &*server] {
+        stream.set_nodelay(true)?;
     }
+    let (mut from_client, mut to_client) = client.split();
+    let (mut from_server, mut to_server) = server.split();
+    tokio::try_join!(
+        copy(&mut from_client, &mut to_server, state.clone()),
+        copy(&mut from_server, &mut to_client, state.clone()),
+    )?;
+    Ok(())
 }
 
 /// One way, to its end.
 async fn copy(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
-    mut line: watch::Receiver<Line>,
+    mut state: Watch,
 ) -> std::io::Result<()> {
     let mut bytes = vec![0; 64 << 10];
     loop {
         let read = from.read(&mut bytes).await;
-        is(&mut line, Line::Open).await;
+        until_open(&mut state).await;
         match read? {
             0 => return to.shutdown().await,
             read => to.write_all(&bytes[..read]).await?,
         }
     }
-}
-
-/// When it is closed, the other side is told that it broke.
-fn reset(stream: &TcpStream) {
-    let _ = stream.set_zero_linger();
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::link::{Line, Link};
 use super::topology::Topology;
 use super::{Brake, JOB, Moments, check_all, check_once, spec, until};
 use crate::http::{Message, Moment};
@@ -150,6 +151,33 @@ fn frozen_while_it_computes() {
     }
 }
 
+/// The leader alone loses S3, and has it back when another one leads: what it had sent meanwhile
+/// arrives then, and changes nothing.
+#[test]
+#[ignore = "slow: make test-faults"]
+fn cut_off_from_s3() {
+    let topology = Topology::new(&[]);
+    let [near, _, _] = topology.free_ports();
+    let link = Link::new(("127.0.0.1", near), ("127.0.0.1", topology.s3_port()));
+    let through = format!("http://127.0.0.1:{near}");
+    topology.start_with(&["scheduler"], &[("RANKMILL_LOCAL_S3", &through)]);
+    topology.start(&["standby", "executor-1", "executor-2"]);
+    topology.run(&["jobs", "apply", JOB]).ok();
+    let id = topology.submit(JOB, &DAYS, &[]);
+    assert!(topology.until_tasks(&id, |done, _| done >= 1));
+    link.set(Line::Silent);
+    until("the standby to lead", || {
+        (topology.leader() == "standby").then_some(())
+    });
+    link.set(Line::Open);
+    topology.succeeded(&id);
+    for date in DAYS {
+        check_once(&topology.lake, JOB, date);
+    }
+    assert_eq!(topology.leader(), "standby");
+    assert!(topology.runs("scheduler"));
+}
+
 /// Without a standby the dead one itself is started again.
 #[test]
 #[ignore = "slow: make test-faults"]
@@ -226,6 +254,21 @@ fn killed_in_each_state_and_started_again() {
         assert_eq!(run["attempts"], 2, "{run:#}");
         check_once(&topology.lake, job, date);
     }
+
+    // What was to be published once more is, but not twice.
+    let hold = brake.hold(Moment::Before, |request| {
+        request.puts("date=2026-06-03/current.json")
+    });
+    let id = topology.submit(JOB, &DAYS, &["--force"]);
+    brake.until_held(hold);
+    topology.until_run(&id, "record of two dates", |run| {
+        (run["dates"].as_array()?.len() == 2).then_some(())
+    });
+    topology.kill("scheduler");
+    brake.release(hold, false);
+    topology.start_with(&["scheduler"], &through);
+    topology.succeeded(&id);
+    check_all(&topology.lake, JOB, 2);
 }
 
 /// Whichever leads dies, again and again; each run ends once.
@@ -251,4 +294,7 @@ fn killed_at_random_moments() {
             check_once(&topology.lake, &job, date);
         }
     }
+    until("an end of shuffle files", || {
+        topology.shuffle_folders().is_empty().then_some(())
+    });
 }

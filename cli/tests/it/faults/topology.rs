@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
@@ -23,8 +23,8 @@ const PORTS: std::ops::Range<u16> = 20_000..30_000;
 const PORTS_OF_ONE: u16 = 125;
 /// Held for as long as the cluster is there: who has it has the ports beside it.
 const CLAIM: u16 = 120;
-/// A cluster at a time: two cores run no two of them well.
-static ONE: Mutex<()> = Mutex::new(());
+/// Clusters at once: they wait more than they compute, but each is six processes.
+const AT_ONCE: usize = 2;
 
 pub(crate) struct Topology {
     pub(crate) lake: Lake,
@@ -34,13 +34,13 @@ pub(crate) struct Topology {
     /// Ends the processes with this one.
     _watchdog: Child,
     _ports: TcpListener,
-    _one: MutexGuard<'static, ()>,
+    _turn: Turn,
 }
 
 impl Topology {
     /// S3 alone, with the lake in it; `variables` are those of the script.
     pub(crate) fn new(variables: &[(&str, &str)]) -> Self {
-        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = Turn::take();
         let (base, ports) = claim_ports();
         let folder = tempfile::tempdir_in(scratch()).unwrap();
         // They live in sessions of their own.
@@ -54,7 +54,7 @@ impl Topology {
             variables: variables.collect(),
             _watchdog: watchdog,
             _ports: ports,
-            _one: one,
+            _turn: turn,
         };
         topology.start(&["s3"]);
         topology.lake = topology.lake();
@@ -299,6 +299,10 @@ impl Topology {
         String::from_utf8_lossy(&std::fs::read(log).unwrap_or_default()).into_owned()
     }
 
+    pub(crate) fn forget_log(&self, role: &str) {
+        std::fs::remove_file(self.folder.path().join(format!("{role}.log"))).unwrap();
+    }
+
     /// The ends of all logs but that of S3.
     pub(crate) fn logs(&self) -> String {
         let mut text = String::new();
@@ -344,7 +348,7 @@ impl Drop for Topology {
         for pid in self.files(".pid") {
             let pid = std::fs::read_to_string(pid).unwrap_or_default();
             if let Some(pid) = pid.split_whitespace().next() {
-                let _ = Command::new("kill").args(["-KILL", pid]).status();
+                let _ = Command::new("kill").args(["-KILL", pid]).output();
             }
         }
         let _ = self.script(&["stop", "s3"], &[]);
@@ -356,6 +360,28 @@ impl Drop for Topology {
                 assert!(!text.contains("panicked at"), "{}: {text}", log.display());
             }
         }
+    }
+}
+
+/// One of the clusters that may be there at once.
+struct Turn;
+
+static TAKEN: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+
+impl Turn {
+    fn take() -> Self {
+        let (taken, given) = &TAKEN;
+        let taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = given.wait_while(taken, |taken| *taken >= AT_ONCE);
+        *free.unwrap_or_else(PoisonError::into_inner) += 1;
+        Self
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *TAKEN.0.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        TAKEN.1.notify_one();
     }
 }
 
