@@ -2,10 +2,11 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rankmill_engine::store::{RetryPolicy, Stores};
-use rankmill_engine::{Location, Session};
-use rankmill_jobs::publication::{Target, probe};
+use rankmill_engine::{Location, Session, store_error_is_transient};
+use rankmill_jobs::publication::{Error as PublicationError, Target, probe};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -23,10 +24,9 @@ use crate::records::{Folder, Layout};
 use crate::service::{Lead, Service};
 
 /// How long requests that go on may take when the scheduler stops.
-const DRAIN_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
-
-/// Pause before a store that is away is asked again.
-const STORE_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between two looks for a lake that is away.
+const LAKE_PAUSE: Duration = Duration::from_secs(2);
 /// Shares of the time to live after which the lease's client gives up a request, and the
 /// connection to begin with. A store may be slow and still be one to lead over, as long as an
 /// answer comes before the leader must stop.
@@ -95,7 +95,7 @@ pub async fn run(
         tokio::select! {
             biased;
             () = until_set(halt.receiver.clone()) => return Ok(Stopped::Shutdown),
-            usable = until_usable(&target, &options.lake) => usable?,
+            probed = usable(&target, &options.lake) => probed?,
         }
         let keeper = Keeper::start(keeper_options, move || open_apart(&place, lease))?;
         let Some(epoch) = scheduler.wait_to_lead(&keeper).await? else {
@@ -239,24 +239,22 @@ impl Scheduler {
     }
 }
 
-/// Until the lake's store is there. One that will not do is an error; one that is away is waited
-/// for, as a scheduler that has just lost its lead over it must be there when it is back.
-async fn until_usable(target: &Target, lake: &str) -> Result<()> {
+/// Comes back once the lake is found to honour conditional writes. S3 may be away for longer than
+/// requests to it are tried again, also when a scheduler starts anew because of that.
+async fn usable(target: &Target, lake: &str) -> Result<()> {
     loop {
-        match probe(target).await {
-            Ok(()) => return Ok(()),
-            Err(error) if error.retryable() => {
-                let reason = crate::error::describe(&error);
-                tracing::warn!("waits for the lake '{lake}': {reason}");
-                tokio::time::sleep(STORE_PAUSE).await;
-            }
-            Err(error) => {
-                return Err(Error::Setup {
-                    what: format!("the lake '{lake}'"),
-                    reason: crate::error::describe(&error),
-                });
-            }
+        let Err(error) = probe(target).await else {
+            return Ok(());
+        };
+        let reason = crate::error::describe(&error);
+        let away = matches!(&error, PublicationError::Store { source, .. }
+            if store_error_is_transient(source) && lake.starts_with("s3://"));
+        if !away {
+            let what = format!("the lake '{lake}'");
+            return Err(Error::Setup { what, reason });
         }
+        tracing::warn!("waits for the lake '{lake}': {reason}");
+        tokio::time::sleep(LAKE_PAUSE).await;
     }
 }
 
@@ -275,7 +273,7 @@ fn open_apart(place: &Location, lease: LeaseOptions) -> Result<Arc<dyn object_st
 async fn watch_executors(backend: Backend, metrics: Metrics) {
     loop {
         metrics.set_executors(&backend.executors().await);
-        tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
     }
 }
 

@@ -1,0 +1,300 @@
+//! Schedulers that are killed or frozen, whatever their runs are at.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::link::{Line, Link};
+use super::topology::Topology;
+use super::{Brake, JOB, Moments, check_all, check_once, spec, until};
+use crate::http::{Message, Moment};
+use crate::shipped::DAYS;
+
+const PUBLISHING: &str = "age-date-ranking";
+const COMMITTED: &str = "daily-popularity";
+const RUNNING: &str = "daily-web-pages";
+const QUEUED: &str = "frequent-visitors";
+const ALL: [&str; 4] = [PUBLISHING, COMMITTED, RUNNING, QUEUED];
+const DATE: &str = DAYS[0];
+
+fn commits(job: &'static str) -> impl Fn(&Message) -> bool + Send + 'static {
+    move |request| request.puts(&format!("/rankings/{job}/date={DATE}/current.json"))
+}
+
+fn state(topology: &Topology, id: &str) -> String {
+    let run = topology
+        .get(&format!("/api/v1/runs/{id}"))
+        .unwrap_or_default();
+    run["state"].as_str().unwrap_or_default().to_owned()
+}
+
+/// The record of a run, as it lies in the lake.
+fn record(topology: &Topology, id: &str) -> Value {
+    let paths = topology.lake.list("_rankmill/runs");
+    let path = paths.iter().find(|path| path.contains(id)).unwrap();
+    serde_json::from_slice(&topology.lake.get(path).unwrap()).unwrap()
+}
+
+/// One kill finds a run in each state: queued, computing, about to commit, and committed but not
+/// recorded. The standby ends each of them once. The commit that was on its way comes late.
+#[test]
+fn killed_with_a_run_in_each_state() {
+    let topology = Topology::new(&[("RANKMILL_LOCAL_OPTIONS", "--max-runs 3")]);
+    let commit = Brake::before(topology.s3_port(), Duration::ZERO);
+    let input = Brake::before(topology.s3_port(), Duration::ZERO);
+    topology.start_with(&["scheduler"], &[("RANKMILL_LOCAL_S3", &commit.url())]);
+    topology.start(&["standby"]);
+    let executors = ["executor-1", "executor-2"];
+    topology.start_with(&executors, &[("RANKMILL_LOCAL_S3", &input.url())]);
+    topology.run(&[&["jobs", "apply"], &ALL[..]].concat()).ok();
+
+    let before = commit.hold(Moment::Before, commits(PUBLISHING));
+    let publishing = topology.submit(PUBLISHING, &[DATE], &[]);
+    commit.until_held(before);
+    let acted = commit.hold(Moment::Acted, commits(COMMITTED));
+    let committed = topology.submit(COMMITTED, &[DATE], &[]);
+    commit.until_held(acted);
+    let reads = input.hold(Moment::Before, |request| request.gets("/stage/web_logs/"));
+    let running = topology.submit(RUNNING, &[DATE], &[]);
+    input.until_held(reads);
+    let queued = topology.submit(QUEUED, &[DATE], &[]);
+    let runs = [&publishing, &committed, &running, &queued];
+    let states = runs.map(|id| state(&topology, id));
+    assert_eq!(states, ["publishing", "publishing", "running", "queued"]);
+    assert!(topology.lake.published(PUBLISHING, DATE).is_none());
+    check_once(&topology.lake, COMMITTED, DATE);
+
+    topology.kill("scheduler");
+    commit.release(acted, false);
+    input.release(reads, true);
+    for id in runs {
+        topology.succeeded(id);
+    }
+    assert_eq!(topology.leader(), "standby");
+    for job in ALL {
+        check_once(&topology.lake, job, DATE);
+    }
+
+    let late = commit.hold(Moment::Acted, commits(PUBLISHING));
+    commit.release(before, true);
+    commit.until_held(late);
+    commit.release(late, false);
+    check_once(&topology.lake, PUBLISHING, DATE);
+    // The dead one comes back as a standby.
+    topology.start(&["scheduler"]);
+    assert_eq!(topology.leader(), "standby");
+    let again = topology.submit(PUBLISHING, &[DATE], &[]);
+    topology.succeeded(&again);
+    check_once(&topology.lake, PUBLISHING, DATE);
+}
+
+/// Two that both believe to lead: the one that slept through its own end publishes nothing and
+/// records nothing.
+#[test]
+fn frozen_before_the_commit_and_woken_too_late() {
+    let topology = Topology::new(&[]);
+    let commit = Brake::before(topology.s3_port(), Duration::ZERO);
+    topology.start_with(&["scheduler"], &[("RANKMILL_LOCAL_S3", &commit.url())]);
+    topology.start(&["standby", "executor-1", "executor-2"]);
+    topology.run(&["jobs", "apply", JOB]).ok();
+    let before = commit.hold(Moment::Before, commits(JOB));
+    let id = topology.submit(JOB, &[DATE], &[]);
+    commit.until_held(before);
+
+    topology.signal("-STOP", "scheduler");
+    topology.succeeded(&id);
+    check_once(&topology.lake, JOB, DATE);
+    let recorded = record(&topology, &id);
+    let woken = topology.log("scheduler").len();
+    topology.signal("-CONT", "scheduler");
+    commit.release(before, true);
+    until("the sleeper to see that it lost", || {
+        topology.log("scheduler")[woken..]
+            .contains("another scheduler leads now")
+            .then_some(())
+    });
+    assert_eq!(topology.leader(), "standby");
+    check_once(&topology.lake, JOB, DATE);
+    assert_eq!(record(&topology, &id), recorded);
+
+    // It is of use again.
+    topology.kill("standby");
+    let id = topology.submit(JOB, &[DATE], &["--force"]);
+    topology.succeeded(&id);
+    assert_eq!(topology.leader(), "scheduler");
+    super::check(&topology.lake, JOB, DATE, 2);
+}
+
+/// The same while it computes: nobody holds anything, it just sleeps.
+#[test]
+#[ignore = "slow: make test-faults"]
+fn frozen_while_it_computes() {
+    let topology = Topology::whole(&[]);
+    topology.run(&["jobs", "apply", JOB]).ok();
+    for generation in 1..=3 {
+        let id = topology.submit(JOB, &DAYS, &["--force"]);
+        topology.until_tasks(&id, |done, _| done + 1 >= generation);
+        let frozen = topology.leader();
+        topology.signal("-STOP", frozen);
+        topology.succeeded(&id);
+        let recorded = record(&topology, &id);
+        let woken = topology.log(frozen).len();
+        topology.signal("-CONT", frozen);
+        until("the sleeper to see that it lost", || {
+            topology.log(frozen)[woken..]
+                .contains("another scheduler leads now")
+                .then_some(())
+        });
+        assert_eq!(record(&topology, &id), recorded);
+        check_all(&topology.lake, JOB, generation);
+    }
+}
+
+/// The leader alone loses S3, and has it back when another one leads: what it had sent meanwhile
+/// arrives then, and changes nothing.
+#[test]
+#[ignore = "slow: make test-faults"]
+fn cut_off_from_s3() {
+    let topology = Topology::new(&[]);
+    let [near, _, _] = topology.free_ports();
+    let link = Link::new(("127.0.0.1", near), ("127.0.0.1", topology.s3_port()));
+    let through = format!("http://127.0.0.1:{near}");
+    topology.start_with(&["scheduler"], &[("RANKMILL_LOCAL_S3", &through)]);
+    topology.start(&["standby", "executor-1", "executor-2"]);
+    topology.run(&["jobs", "apply", JOB]).ok();
+    let id = topology.submit(JOB, &DAYS, &[]);
+    assert!(topology.until_tasks(&id, |done, _| done >= 1));
+    link.set(Line::Silent);
+    until("the standby to lead", || {
+        (topology.leader() == "standby").then_some(())
+    });
+    link.set(Line::Open);
+    topology.succeeded(&id);
+    for date in DAYS {
+        check_once(&topology.lake, JOB, date);
+    }
+    assert_eq!(topology.leader(), "standby");
+    assert!(topology.runs("scheduler"));
+}
+
+/// Without a standby the dead one itself is started again.
+#[test]
+#[ignore = "slow: make test-faults"]
+fn killed_in_each_state_and_started_again() {
+    let topology = Topology::new(&[
+        ("RANKMILL_LOCAL_STANDBY", "0"),
+        ("RANKMILL_LOCAL_OPTIONS", "--max-runs 1"),
+    ]);
+    let brake = Brake::before(topology.s3_port(), Duration::ZERO);
+    let through = [("RANKMILL_LOCAL_S3", &*brake.url())];
+    let input = Brake::before(topology.s3_port(), Duration::ZERO);
+    topology.start_with(&["scheduler"], &through);
+    let executors = ["executor-1", "executor-2"];
+    topology.start_with(&executors, &[("RANKMILL_LOCAL_S3", &input.url())]);
+    topology.run(&["jobs", "apply", JOB, QUEUED]).ok();
+    let again = || {
+        topology.kill("scheduler");
+        topology.start_with(&["scheduler"], &through);
+    };
+
+    // Running, and queued behind it.
+    let reads = input.hold(Moment::Before, |request| {
+        request.gets("/stage/ticket_clicks/")
+    });
+    let running = topology.submit(JOB, &DAYS[..1], &[]);
+    let queued = topology.submit(QUEUED, &DAYS[..1], &[]);
+    input.until_held(reads);
+    assert_eq!(
+        [&running, &queued].map(|id| state(&topology, id)),
+        ["running", "queued"]
+    );
+    again();
+    input.release(reads, true);
+    for (job, id) in [(JOB, &running), (QUEUED, &queued)] {
+        topology.succeeded(id);
+        check_once(&topology.lake, job, DAYS[0]);
+    }
+
+    // While the data is written, before the commit, with its answer lost, and after it.
+    let committed = AtomicBool::new(false);
+    type Holds = Box<dyn Fn(Moment, &Message) -> bool + Send>;
+    let points: [Holds; 4] = [
+        Box::new(|moment, request| {
+            moment == Moment::Acted && request.puts("/data/") && request.puts("date=2026-06-02")
+        }),
+        Box::new(|moment, request| {
+            moment == Moment::Before && request.puts("date=2026-06-03/current.json")
+        }),
+        Box::new(|moment, request| {
+            moment == Moment::Acted && request.puts("date=2026-06-04/current.json")
+        }),
+        Box::new(move |moment, request| {
+            if moment == Moment::Answered && request.puts("current.json") {
+                committed.store(true, Ordering::Relaxed);
+            }
+            // What the record is to say.
+            let records = moment == Moment::Before && request.puts("/_rankmill/runs/");
+            records && committed.load(Ordering::Relaxed)
+        }),
+    ];
+    let runs = DAYS[1..]
+        .iter()
+        .map(|date| (JOB, *date))
+        .chain([("daily-popularity", DAYS[0])]);
+    topology.run(&["jobs", "apply", "daily-popularity"]).ok();
+    for ((job, date), point) in runs.zip(points) {
+        let hold = brake.hold_if(point);
+        let id = topology.submit(job, &[date], &[]);
+        brake.until_held(hold);
+        topology.kill("scheduler");
+        brake.release(hold, false);
+        topology.start_with(&["scheduler"], &through);
+        let run = topology.succeeded(&id);
+        assert_eq!(run["attempts"], 2, "{run:#}");
+        check_once(&topology.lake, job, date);
+    }
+
+    // What was to be published once more is, but not twice.
+    let hold = brake.hold(Moment::Before, |request| {
+        request.puts("date=2026-06-03/current.json")
+    });
+    let id = topology.submit(JOB, &DAYS, &["--force"]);
+    brake.until_held(hold);
+    topology.until_run(&id, "record of two dates", |run| {
+        (run["dates"].as_array()?.len() == 2).then_some(())
+    });
+    topology.kill("scheduler");
+    brake.release(hold, false);
+    topology.start_with(&["scheduler"], &through);
+    topology.succeeded(&id);
+    check_all(&topology.lake, JOB, 2);
+}
+
+/// Whichever leads dies, again and again; each run ends once.
+#[test]
+#[ignore = "slow: make test-faults"]
+fn killed_at_random_moments() {
+    let topology = Topology::whole(&[]);
+    let mut moments = Moments::new(2);
+    for round in 1..=5 {
+        let (job, file) = spec(&format!("round-{round}"));
+        let file = file.to_str().unwrap();
+        let dates = ["--from", DAYS[0], "--to", DAYS[3]];
+        let run = topology
+            .lake
+            .json(&[&["submit", "--spec", file], &dates[..]].concat());
+        std::thread::sleep(Duration::from_millis(moments.below(7_000)));
+        let leader = topology.leader();
+        topology.kill(leader);
+        std::thread::sleep(Duration::from_millis(moments.below(1_000)));
+        topology.start(&[leader]);
+        topology.succeeded(run["id"].as_str().unwrap());
+        for date in DAYS {
+            check_once(&topology.lake, &job, date);
+        }
+    }
+    until("an end of shuffle files", || {
+        topology.shuffle_folders().is_empty().then_some(())
+    });
+}
