@@ -13,7 +13,7 @@ SIM_SEEDS ?= 100000
 
 help:
 	@echo "make test         all tests, with a real S3 server"
-	@echo "make test-faults  what is killed, cut off, full or away, with real processes (15 minutes)"
+	@echo "make test-faults  real processes killed, cut off, full or away (10 minutes)"
 	@echo "make test-sim     the long simulation of the publication protocol"
 	@echo "make lint         formatting, clippy, dependency directions, documentation, deploy/"
 	@echo "make bench        measurements against DataFusion's own SQL"

@@ -82,9 +82,9 @@ name: hungry
 sources:
   clicks: { path: "{lake}/stage/ticket_clicks/", date: { partition: date } }
 sql: |
-  SELECT a.action, count(*) AS pairs, max(b.wide) AS widest FROM clicks a JOIN (
-    SELECT session_id, repeat(platform, 100) AS wide FROM clicks
-  ) b ON a.session_id = b.session_id GROUP BY a.action
+  WITH wide AS (SELECT session_id, action, repeat(platform, 150) AS text FROM clicks)
+  SELECT a.action, count(*) AS pairs, max(a.text) AS widest, max(b.text) AS other
+  FROM wide a JOIN wide b ON a.session_id = b.session_id GROUP BY a.action
 output: { path: "{lake}/rankings/hungry/", key: [action] }
 "#;
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::link::{Line, Link};
 use super::topology::Topology;
-use super::{Brake, JOB, Moments, check_all, check_once, spec, until};
+use super::{Brake, JOB, Moments, check, check_all, check_once, spec, until};
 use crate::http::{Message, Moment};
 use crate::shipped::DAYS;
 
@@ -123,7 +123,7 @@ fn frozen_before_the_commit_and_woken_too_late() {
     let id = topology.submit(JOB, &[DATE], &["--force"]);
     topology.succeeded(&id);
     assert_eq!(topology.leader(), "scheduler");
-    super::check(&topology.lake, JOB, DATE, 2);
+    check(&topology.lake, JOB, DATE, 2);
 }
 
 /// The same while it computes: nobody holds anything, it just sleeps.
@@ -269,6 +269,28 @@ fn killed_in_each_state_and_started_again() {
     topology.start_with(&["scheduler"], &through);
     topology.succeeded(&id);
     check_all(&topology.lake, JOB, 2);
+}
+
+/// A power cut: everything, S3 too, dies at once and is started again.
+#[test]
+#[ignore = "slow: make test-faults"]
+fn everything_killed_at_once() {
+    let topology = Topology::whole(&[]);
+    topology.run(&["jobs", "apply", JOB]).ok();
+    let all = ["s3", "scheduler", "standby", "executor-1", "executor-2"];
+    for generation in 1..=2 {
+        let id = topology.submit(JOB, &DAYS, &["--force"]);
+        topology.until_tasks(&id, |done, _| done >= 3 * generation - 2);
+        topology.signal_all("-KILL", &all);
+        topology.start(&all);
+        topology.succeeded(&id);
+        for date in DAYS {
+            let published = topology.lake.published(JOB, date).unwrap().generation;
+            check(&topology.lake, JOB, date, published);
+            // What died before it was recorded is published once more.
+            assert!((generation..=2 * generation).contains(&published), "{date}");
+        }
+    }
 }
 
 /// Whichever leads dies, again and again; each run ends once.

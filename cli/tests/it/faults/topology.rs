@@ -182,10 +182,14 @@ impl Topology {
 
     /// SIGKILL, or another signal.
     pub(crate) fn signal(&self, signal: &str, role: &str) {
-        self.must(&["kill", signal, role], &[]);
+        self.signal_all(signal, &[role]);
+    }
+
+    pub(crate) fn signal_all(&self, signal: &str, roles: &[&str]) {
+        self.must(&[&["kill", signal], roles].concat(), &[]);
         if signal == "-KILL" {
-            until("a killed process to be gone", || {
-                (!self.runs(role)).then_some(())
+            until("killed processes to be gone", || {
+                roles.iter().all(|role| !self.runs(role)).then_some(())
             });
         }
     }
