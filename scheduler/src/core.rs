@@ -10,7 +10,7 @@ mod tests;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rankmill_jobs::publication::Retry;
 use tokio::sync::{Notify, watch};
@@ -26,6 +26,8 @@ use crate::model::{Run, RunId, RunState};
 use crate::options::Limits;
 use crate::records::{Folder, Index, Layout, Loaded, load};
 
+/// For so long after a change of leaders, the one before may queue runs without having noticed.
+pub(crate) const STRAY_AGE: Duration = Duration::from_secs(10 * 60);
 /// Ended runs whose records are kept in memory.
 const RECENT_RUNS: usize = 256;
 
@@ -43,6 +45,8 @@ pub(crate) struct Core {
     standing: watch::Receiver<Standing>,
     /// Set once a record shows that another scheduler has taken over.
     fenced: watch::Sender<Option<u64>>,
+    /// When it began to read the records.
+    took_over: Instant,
     state: Mutex<State>,
     /// Held while a job's record is written.
     job_writes: tokio::sync::Mutex<()>,
@@ -92,6 +96,7 @@ impl Core {
             wake: Notify::new(),
             standing: options.standing,
             fenced: watch::channel(None).0,
+            took_over: begun,
             state: Mutex::default(),
             job_writes: tokio::sync::Mutex::default(),
         });
@@ -140,6 +145,11 @@ impl Core {
             }
             _ => Err(Error::Standby { leader: None }),
         }
+    }
+
+    /// Whether the leader before may still have queued runs that are not known yet.
+    pub(crate) fn may_have_strays(&self) -> bool {
+        self.took_over.elapsed() < STRAY_AGE
     }
 
     /// Whether something new may be queued.

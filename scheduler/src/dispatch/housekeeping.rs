@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use chrono::{TimeDelta, Utc};
+use chrono::Utc;
 
 use super::Dispatcher;
-use crate::core::Core;
+use crate::core::{Core, STRAY_AGE};
 use crate::error::Result;
 use crate::records::{SEGMENT_RUNS, new_runs, write_segment};
 
@@ -13,8 +13,6 @@ use crate::records::{SEGMENT_RUNS, new_runs, write_segment};
 const TICK: Duration = Duration::from_secs(60);
 /// Runs of a month that have ended are put into a segment of the index when there are so many.
 const INDEX_FROM: usize = 200;
-/// A scheduler that lost its place may have queued a run so long ago.
-const STRAY_AGE: TimeDelta = TimeDelta::minutes(10);
 
 impl Dispatcher {
     pub(super) async fn keep_house(&self) {

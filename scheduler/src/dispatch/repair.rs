@@ -17,7 +17,7 @@ use crate::model::{DateState, Run, RunKind, RunState, RunSummary, Trigger};
 const TICK: Duration = Duration::from_secs(15);
 /// How often a job's dates are checked.
 const CHECK_EVERY: Duration = Duration::from_secs(5 * 60);
-/// A date whose run has failed is left alone for so long.
+/// A date whose run has failed, or was stopped by somebody, is left alone for so long.
 const AFTER_FAILURE: TimeDelta = TimeDelta::hours(6);
 
 impl Dispatcher {
@@ -92,8 +92,10 @@ fn horizon(schedule: &Schedule, now: DateTime<Utc>) -> Vec<NaiveDate> {
         .collect()
 }
 
-/// Whether a run's dates are to be left alone: it does them, or has just failed to.
+/// Whether a run's dates are to be left alone: it does them, or has just failed to, or somebody
+/// didn't want it.
 fn keeps_off(run: &RunSummary, now: DateTime<Utc>) -> bool {
-    let failed_at = run.finished_at.filter(|_| run.state == RunState::Failed);
+    let in_vain = matches!(run.state, RunState::Failed | RunState::Cancelled);
+    let failed_at = run.finished_at.filter(|_| in_vain);
     !run.state.is_final() || failed_at.is_some_and(|at| now - at < AFTER_FAILURE)
 }

@@ -1,18 +1,14 @@
 //! Queuing runs for many dates.
 
 use chrono::Utc;
-use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::submit::{check_range, date_of};
 use super::{Caller, Service, query};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::gaps::choose;
 use crate::model::{
     BackfillId, BackfillOnly, BackfillPlan, BackfillRequest, Run, RunId, RunKind, Trigger,
 };
-
-/// Runs queued at once.
-const CONCURRENT_WRITES: usize = 16;
 
 pub(super) async fn backfill(
     service: &Service,
@@ -57,20 +53,9 @@ pub(super) async fn backfill(
             ..Run::new(kind, trigger, now)
         }
     });
-    // Boxed, so that the stream's type says nothing of lifetimes.
     let runs: Vec<Run> = runs.collect();
     let run_ids: Vec<RunId> = runs.iter().map(|run| run.id).collect();
-    let core = &lead.core;
-    let queued: Vec<_> = runs.into_iter().map(|run| core.queue(run)).collect();
-    stream::iter(queued)
-        .buffered(CONCURRENT_WRITES)
-        .try_for_each(|queued| {
-            let queued = queued.map(drop).ok_or_else(|| Error::Conflict {
-                reason: "a run of this backfill exists already".to_owned(),
-            });
-            std::future::ready(queued)
-        })
-        .await?;
+    lead.core.queue_all(runs).await?;
     Ok(BackfillPlan {
         id: Some(id),
         dates,

@@ -35,10 +35,18 @@ pub(super) async fn submit(
     }
     let digest = digest(&request)?;
     let _one_at_a_time = service.inner.keyed.lock().await;
-    let known = core.with_index(|index| {
-        let run = index.by_key(caller.name.as_deref(), &key)?;
-        Some((run.summary.id, run.request_sha256.clone()))
-    });
+    let look = || {
+        core.with_index(|index| {
+            let run = index.by_key(caller.name.as_deref(), &key)?;
+            Some((run.summary.id, run.request_sha256.clone()))
+        })
+    };
+    let mut known = look();
+    if known.is_none() && core.may_have_strays() {
+        // The leader before may have queued it, and lost its place before it could say so.
+        core.find_strays().await?;
+        known = look();
+    }
     if let Some((id, known)) = known {
         if known.as_ref() != Some(&digest) {
             let reason = format!("the key '{key}' was used for another request, of run {id}");

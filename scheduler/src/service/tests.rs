@@ -1,1 +1,5 @@
+//! What the API promises, over a small lake.
 
+mod keys;
+mod lists;
+mod requests;
