@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use super::JOB;
+use super::brake::Brake;
 use super::topology::Topology;
-use super::{Brake, JOB};
 use crate::http::Moment;
 use crate::oracle::Oracle;
 use crate::shipped::{DAYS, check};

@@ -3,11 +3,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use serde_json::Value;
-
-use super::link::{Line, Link};
+use super::brake::Brake;
 use super::topology::Topology;
-use super::{Brake, JOB, Moments, check, check_all, check_once, spec, until};
+use super::{JOB, Moments, check, check_all, check_once, commits, spec, until};
 use crate::http::{Message, Moment};
 use crate::shipped::DAYS;
 
@@ -18,22 +16,11 @@ const QUEUED: &str = "frequent-visitors";
 const ALL: [&str; 4] = [PUBLISHING, COMMITTED, RUNNING, QUEUED];
 const DATE: &str = DAYS[0];
 
-fn commits(job: &'static str) -> impl Fn(&Message) -> bool + Send + 'static {
-    move |request| request.puts(&format!("/rankings/{job}/date={DATE}/current.json"))
-}
-
 fn state(topology: &Topology, id: &str) -> String {
     let run = topology
         .get(&format!("/api/v1/runs/{id}"))
         .unwrap_or_default();
     run["state"].as_str().unwrap_or_default().to_owned()
-}
-
-/// The record of a run, as it lies in the lake.
-fn record(topology: &Topology, id: &str) -> Value {
-    let paths = topology.lake.list("_rankmill/runs");
-    let path = paths.iter().find(|path| path.contains(id)).unwrap();
-    serde_json::from_slice(&topology.lake.get(path).unwrap()).unwrap()
 }
 
 /// One kill finds a run in each state: queued, computing, about to commit, and committed but not
@@ -44,15 +31,14 @@ fn killed_with_a_run_in_each_state() {
     let commit = Brake::before(topology.s3_port(), Duration::ZERO);
     let input = Brake::before(topology.s3_port(), Duration::ZERO);
     topology.start_with(&["scheduler"], &[("RANKMILL_LOCAL_S3", &commit.url())]);
-    topology.start(&["standby"]);
     let executors = ["executor-1", "executor-2"];
     topology.start_with(&executors, &[("RANKMILL_LOCAL_S3", &input.url())]);
     topology.run(&[&["jobs", "apply"], &ALL[..]].concat()).ok();
 
-    let before = commit.hold(Moment::Before, commits(PUBLISHING));
+    let before = commit.hold(Moment::Before, commits(PUBLISHING, DATE));
     let publishing = topology.submit(PUBLISHING, &[DATE], &[]);
     commit.until_held(before);
-    let acted = commit.hold(Moment::Acted, commits(COMMITTED));
+    let acted = commit.hold(Moment::Acted, commits(COMMITTED, DATE));
     let committed = topology.submit(COMMITTED, &[DATE], &[]);
     commit.until_held(acted);
     let reads = input.hold(Moment::Before, |request| request.gets("/stage/web_logs/"));
@@ -65,6 +51,7 @@ fn killed_with_a_run_in_each_state() {
     assert!(topology.lake.published(PUBLISHING, DATE).is_none());
     check_once(&topology.lake, COMMITTED, DATE);
 
+    topology.start(&["standby"]);
     topology.kill("scheduler");
     commit.release(acted, false);
     input.release(reads, true);
@@ -76,7 +63,7 @@ fn killed_with_a_run_in_each_state() {
         check_once(&topology.lake, job, DATE);
     }
 
-    let late = commit.hold(Moment::Acted, commits(PUBLISHING));
+    let late = commit.hold(Moment::Acted, commits(PUBLISHING, DATE));
     commit.release(before, true);
     commit.until_held(late);
     commit.release(late, false);
@@ -87,95 +74,6 @@ fn killed_with_a_run_in_each_state() {
     let again = topology.submit(PUBLISHING, &[DATE], &[]);
     topology.succeeded(&again);
     check_once(&topology.lake, PUBLISHING, DATE);
-}
-
-/// Two that both believe to lead: the one that slept through its own end publishes nothing and
-/// records nothing.
-#[test]
-fn frozen_before_the_commit_and_woken_too_late() {
-    let topology = Topology::new(&[]);
-    let commit = Brake::before(topology.s3_port(), Duration::ZERO);
-    topology.start_with(&["scheduler"], &[("RANKMILL_LOCAL_S3", &commit.url())]);
-    topology.start(&["standby", "executor-1", "executor-2"]);
-    topology.run(&["jobs", "apply", JOB]).ok();
-    let before = commit.hold(Moment::Before, commits(JOB));
-    let id = topology.submit(JOB, &[DATE], &[]);
-    commit.until_held(before);
-
-    topology.signal("-STOP", "scheduler");
-    topology.succeeded(&id);
-    check_once(&topology.lake, JOB, DATE);
-    let recorded = record(&topology, &id);
-    let woken = topology.log("scheduler").len();
-    topology.signal("-CONT", "scheduler");
-    commit.release(before, true);
-    until("the sleeper to see that it lost", || {
-        topology.log("scheduler")[woken..]
-            .contains("another scheduler leads now")
-            .then_some(())
-    });
-    assert_eq!(topology.leader(), "standby");
-    check_once(&topology.lake, JOB, DATE);
-    assert_eq!(record(&topology, &id), recorded);
-
-    // It is of use again.
-    topology.kill("standby");
-    let id = topology.submit(JOB, &[DATE], &["--force"]);
-    topology.succeeded(&id);
-    assert_eq!(topology.leader(), "scheduler");
-    check(&topology.lake, JOB, DATE, 2);
-}
-
-/// The same while it computes: nobody holds anything, it just sleeps.
-#[test]
-#[ignore = "slow: make test-faults"]
-fn frozen_while_it_computes() {
-    let topology = Topology::whole(&[]);
-    topology.run(&["jobs", "apply", JOB]).ok();
-    for generation in 1..=3 {
-        let id = topology.submit(JOB, &DAYS, &["--force"]);
-        topology.until_tasks(&id, |done, _| done + 1 >= generation);
-        let frozen = topology.leader();
-        topology.signal("-STOP", frozen);
-        topology.succeeded(&id);
-        let recorded = record(&topology, &id);
-        let woken = topology.log(frozen).len();
-        topology.signal("-CONT", frozen);
-        until("the sleeper to see that it lost", || {
-            topology.log(frozen)[woken..]
-                .contains("another scheduler leads now")
-                .then_some(())
-        });
-        assert_eq!(record(&topology, &id), recorded);
-        check_all(&topology.lake, JOB, generation);
-    }
-}
-
-/// The leader alone loses S3, and has it back when another one leads: what it had sent meanwhile
-/// arrives then, and changes nothing.
-#[test]
-#[ignore = "slow: make test-faults"]
-fn cut_off_from_s3() {
-    let topology = Topology::new(&[]);
-    let [near, _, _] = topology.free_ports();
-    let link = Link::new(("127.0.0.1", near), ("127.0.0.1", topology.s3_port()));
-    let through = format!("http://127.0.0.1:{near}");
-    topology.start_with(&["scheduler"], &[("RANKMILL_LOCAL_S3", &through)]);
-    topology.start(&["standby", "executor-1", "executor-2"]);
-    topology.run(&["jobs", "apply", JOB]).ok();
-    let id = topology.submit(JOB, &DAYS, &[]);
-    assert!(topology.until_tasks(&id, |done, _| done >= 1));
-    link.set(Line::Silent);
-    until("the standby to lead", || {
-        (topology.leader() == "standby").then_some(())
-    });
-    link.set(Line::Open);
-    topology.succeeded(&id);
-    for date in DAYS {
-        check_once(&topology.lake, JOB, date);
-    }
-    assert_eq!(topology.leader(), "standby");
-    assert!(topology.runs("scheduler"));
 }
 
 /// Without a standby the dead one itself is started again.

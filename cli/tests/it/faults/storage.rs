@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use super::brake::Brake;
 use super::topology::Topology;
-use super::{Brake, JOB, check_all, until};
+use super::{JOB, check_all, until};
 use crate::http::Moment;
 use crate::shipped::DAYS;
 

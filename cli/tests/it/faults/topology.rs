@@ -1,11 +1,12 @@
 //! A cluster that `deploy/local-cluster` starts, on ports and in a folder of its own.
 
+mod place;
+
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
@@ -13,19 +14,12 @@ use object_store::prefix::PrefixStore;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use self::place::Place;
 use super::{fill, until};
 use crate::s3;
 use crate::support::{Lake, Outcome, scratch, watchdog};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/local-cluster");
-/// Ports of clusters lie below those that the kernel gives out.
-const PORTS: std::ops::Range<u16> = 20_000..30_000;
-const PORTS_OF_ONE: u16 = 125;
-/// Held for as long as the cluster is there: who has it has the ports beside it.
-const CLAIM: u16 = 120;
-/// Clusters at once: they wait more than they compute, but each is six processes.
-const AT_ONCE: usize = 2;
-
 pub(crate) struct Topology {
     pub(crate) lake: Lake,
     pub(crate) folder: TempDir,
@@ -33,28 +27,30 @@ pub(crate) struct Topology {
     variables: Vec<(String, String)>,
     /// Ends the processes with this one.
     _watchdog: Child,
-    _ports: TcpListener,
-    _turn: Turn,
+    _place: Place,
 }
 
 impl Topology {
     /// S3 alone, with the lake in it; `variables` are those of the script.
     pub(crate) fn new(variables: &[(&str, &str)]) -> Self {
-        let turn = Turn::take();
-        let (base, ports) = claim_ports();
-        let folder = tempfile::tempdir_in(scratch()).unwrap();
+        let place = Place::claim();
+        // Not in the folder of this process, which may be removed before they are found in there.
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         // They live in sessions of their own.
-        let script = "cat >/dev/null; for f in \"$0\"/*.pid; do read -r pid _ <\"$f\" && kill -KILL $pid; done";
+        let script = r#"
+            cat >/dev/null
+            for role in "$0"/*.pid; do read -r pid _ <"$role" && kill -KILL "$pid"; done
+            rm -rf -- "$0"
+        "#;
         let watchdog = watchdog(script, &[folder.path().to_str().unwrap()]);
         let variables = variables.iter().map(|(n, v)| ((*n).into(), (*v).into()));
         let mut topology = Self {
             lake: Lake::at(folder.path()),
             folder,
-            base,
+            base: place.base,
             variables: variables.collect(),
             _watchdog: watchdog,
-            _ports: ports,
-            _turn: turn,
+            _place: place,
         };
         topology.start(&["s3"]);
         topology.lake = topology.lake();
@@ -158,11 +154,7 @@ impl Topology {
     fn must(&self, arguments: &[&str], variables: &[(&str, &str)]) -> String {
         let output = self.script(arguments, variables);
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(
-            output.status.success(),
-            "{arguments:?}: {said}\n{}",
-            self.logs()
-        );
+        assert!(output.status.success(), "{arguments:?}: {said}");
         String::from_utf8(output.stdout).unwrap()
     }
 
@@ -250,7 +242,7 @@ impl Topology {
                 found
             })
         }));
-        found.unwrap_or_else(|_| panic!("no {what}: {last:#}\n{}", self.logs()))
+        found.unwrap_or_else(|_| panic!("no {what}: {last:#}"))
     }
 
     /// Waits until a run has ended; it as it is then.
@@ -266,7 +258,7 @@ impl Topology {
     /// Waits until a run has ended, which must be well.
     pub(crate) fn succeeded(&self, id: &str) -> Value {
         let run = self.ended(id);
-        assert_eq!(run["state"], "succeeded", "{run:#}\n{}", self.logs());
+        assert_eq!(run["state"], "succeeded", "{run:#}");
         run
     }
 
@@ -349,6 +341,9 @@ impl Topology {
 impl Drop for Topology {
     fn drop(&mut self) {
         let panicking = std::thread::panicking();
+        if panicking {
+            println!("{}", self.logs());
+        }
         for pid in self.files(".pid") {
             let pid = std::fs::read_to_string(pid).unwrap_or_default();
             if let Some(pid) = pid.split_whitespace().next() {
@@ -365,49 +360,6 @@ impl Drop for Topology {
             }
         }
     }
-}
-
-/// One of the clusters that may be there at once.
-struct Turn;
-
-static TAKEN: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
-
-impl Turn {
-    fn take() -> Self {
-        let (taken, given) = &TAKEN;
-        let taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let free = given.wait_while(taken, |taken| *taken >= AT_ONCE);
-        *free.unwrap_or_else(PoisonError::into_inner) += 1;
-        Self
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        *TAKEN.0.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        TAKEN.1.notify_one();
-    }
-}
-
-/// Ports that nobody listens at, and a claim on them.
-fn claim_ports() -> (u16, TcpListener) {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let blocks = (PORTS.end - PORTS.start) / PORTS_OF_ONE;
-    // Other processes begin elsewhere.
-    let first = (std::process::id() % u32::from(blocks)) as u16;
-    for _ in 0..blocks {
-        let block = (first + NEXT.fetch_add(1, Ordering::Relaxed)) % blocks;
-        let base = PORTS.start + block * PORTS_OF_ONE;
-        let Ok(claim) = TcpListener::bind(("127.0.0.1", base + CLAIM)) else {
-            continue;
-        };
-        let used = [0, 1, 50, 51, 60, 61, 62].into_iter().chain(100..108);
-        let mut ports = used.map(|port| TcpListener::bind(("127.0.0.1", base + port)));
-        if ports.all(|port| port.is_ok()) {
-            return (base, claim);
-        }
-    }
-    panic!("no ports are free");
 }
 
 /// The JSON that an API answers with 200.
