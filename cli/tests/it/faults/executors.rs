@@ -12,7 +12,7 @@ use crate::shipped::DAYS;
 fn killed_at_each_stage() {
     let topology =
         Topology::without_standby(&[("RANKMILL_LOCAL_OPTIONS", "--executor-timeout 8s")]);
-    topology.run(&["jobs", "apply", JOB]).ok();
+    topology.apply(&[JOB]);
     type Reached = fn(u64, u64) -> bool;
     let points: [(&[&str], Reached); 4] = [
         (&["executor-1"], |done, _| done >= 1),
@@ -42,7 +42,7 @@ fn killed_at_each_stage() {
 #[ignore = "slow: make test-faults"]
 fn killed_at_random_moments() {
     let topology = Topology::without_standby(&[]);
-    topology.run(&["jobs", "apply", JOB]).ok();
+    topology.apply(&[JOB]);
     let mut moments = Moments::new(1);
     for generation in 1..=6 {
         let id = topology.submit(JOB, &DAYS, &["--force"]);
@@ -62,7 +62,7 @@ fn killed_at_random_moments() {
 #[ignore = "slow: make test-faults"]
 fn frozen_and_back() {
     let topology = Topology::without_standby(&[]);
-    topology.run(&["jobs", "apply", JOB]).ok();
+    topology.apply(&[JOB]);
     let id = topology.submit(JOB, &DAYS, &[]);
     assert!(topology.until_tasks(&id, |done, _| done >= 1));
     topology.signal("-STOP", "executor-1");

@@ -21,7 +21,7 @@ fn changed(date: &str, change: impl Fn(&Lake, &str), check: impl Fn(&Topology, &
     topology.start(&["scheduler"]);
     let executors = ["executor-1", "executor-2"];
     topology.start_with(&executors, &[("RANKMILL_LOCAL_S3", &brake.url())]);
-    topology.run(&["jobs", "apply", JOB]).ok();
+    topology.apply(&[JOB]);
     let path = format!("{}/part-00003", folder(date));
     let reads = brake.hold(Moment::Before, move |request| request.gets(&path));
     let id = topology.submit(JOB, &[date], &[]);
@@ -79,7 +79,7 @@ fn cut_short() {
         assert!(topology.lake.published(JOB, date).is_none());
         let path = format!("{}/part-00003.parquet", folder(date));
         topology.lake.put(&path, super::base().get(&path).unwrap());
-        let retried = topology.lake.json(&["runs", "retry", id]);
+        let retried = topology.json(&["runs", "retry", id]);
         topology.succeeded(retried["id"].as_str().unwrap());
         super::check_once(&topology.lake, JOB, date);
     });
@@ -102,7 +102,7 @@ fn all_deleted() {
         for path in super::base().list(&folder(date)) {
             topology.lake.put(&path, super::base().get(&path).unwrap());
         }
-        let retried = topology.lake.json(&["runs", "retry", id]);
+        let retried = topology.json(&["runs", "retry", id]);
         topology.succeeded(retried["id"].as_str().unwrap());
         super::check_once(&topology.lake, JOB, date);
     });

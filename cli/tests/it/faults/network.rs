@@ -45,7 +45,7 @@ fn topology() -> (Topology, Wires) {
     ]);
     topology.start(&["scheduler"]);
     let wires = Wires::between(&topology);
-    topology.run(&["jobs", "apply", JOB]).ok();
+    topology.apply(&[JOB]);
     (topology, wires)
 }
 

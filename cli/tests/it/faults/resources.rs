@@ -62,9 +62,7 @@ fn a_full_disk() {
         ("RANKMILL_LOCAL_EXECUTOR_OPTIONS", &*options),
     ];
     topology.start_with(&["executor-1"], &through);
-    topology
-        .run(&["jobs", "apply", JOB, "daily-web-pages"])
-        .ok();
+    topology.apply(&[JOB, "daily-web-pages"]);
     let id = topology.submit(JOB, &DAYS, &[]);
     let reason = reason(&topology, &id);
     assert!(reason.contains("no space left in"), "{reason}");
@@ -95,9 +93,9 @@ fn little_memory() {
     let topology = Topology::new(&[("RANKMILL_LOCAL_STANDBY", "0")]);
     topology.start(&["scheduler"]);
     topology.start_with(&["executor-1"], &[("RANKMILL_MEMORY", "16MiB")]);
-    topology.run(&["jobs", "apply", JOB]).ok();
+    topology.apply(&[JOB]);
     let (_folder, hungry) = written(HUNGRY);
-    topology.run(&["jobs", "apply", &hungry]).ok();
+    topology.apply(&[&hungry]);
     let id = topology.submit("hungry", &DAYS[..1], &[]);
     let other = topology.submit(JOB, &DAYS, &[]);
     let run = topology.ended(&id);
@@ -110,7 +108,7 @@ fn little_memory() {
 
     topology.start(&["executor-2"]);
     topology.stop(&["executor-1"]);
-    let retried = topology.lake.json(&["runs", "retry", &id]);
+    let retried = topology.json(&["runs", "retry", &id]);
     topology.succeeded(retried["id"].as_str().unwrap());
     assert_eq!(
         topology
@@ -127,7 +125,7 @@ fn little_memory() {
 #[ignore = "slow: make test-faults"]
 fn out_of_memory() {
     let topology = Topology::without_standby(&[]);
-    topology.run(&["jobs", "apply", JOB]).ok();
+    topology.apply(&[JOB]);
     let id = topology.submit(JOB, &DAYS, &[]);
     assert!(topology.until_tasks(&id, |done, _| done >= 1));
     // Less than it has: the next time that it asks, it gets none.

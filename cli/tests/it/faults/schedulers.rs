@@ -33,7 +33,7 @@ fn killed_with_a_run_in_each_state() {
     topology.start_with(&["scheduler"], &[("RANKMILL_LOCAL_S3", &commit.url())]);
     let executors = ["executor-1", "executor-2"];
     topology.start_with(&executors, &[("RANKMILL_LOCAL_S3", &input.url())]);
-    topology.run(&[&["jobs", "apply"], &ALL[..]].concat()).ok();
+    topology.apply(&ALL);
 
     let before = commit.hold(Moment::Before, commits(PUBLISHING, DATE));
     let publishing = topology.submit(PUBLISHING, &[DATE], &[]);
@@ -90,7 +90,7 @@ fn killed_in_each_state_and_started_again() {
     topology.start_with(&["scheduler"], &through);
     let executors = ["executor-1", "executor-2"];
     topology.start_with(&executors, &[("RANKMILL_LOCAL_S3", &input.url())]);
-    topology.run(&["jobs", "apply", JOB, QUEUED]).ok();
+    topology.apply(&[JOB, QUEUED]);
     let again = || {
         topology.kill("scheduler");
         topology.start_with(&["scheduler"], &through);
@@ -140,7 +140,7 @@ fn killed_in_each_state_and_started_again() {
         .iter()
         .map(|date| (JOB, *date))
         .chain([("daily-popularity", DAYS[0])]);
-    topology.run(&["jobs", "apply", "daily-popularity"]).ok();
+    topology.apply(&["daily-popularity"]);
     for ((job, date), point) in runs.zip(points) {
         let hold = brake.hold_if(point);
         let id = topology.submit(job, &[date], &[]);
@@ -174,7 +174,7 @@ fn killed_in_each_state_and_started_again() {
 #[ignore = "slow: make test-faults"]
 fn everything_killed_at_once() {
     let topology = Topology::whole(&[]);
-    topology.run(&["jobs", "apply", JOB]).ok();
+    topology.apply(&[JOB]);
     let all = ["s3", "scheduler", "standby", "executor-1", "executor-2"];
     for generation in 1..=2 {
         let id = topology.submit(JOB, &DAYS, &["--force"]);
@@ -199,17 +199,13 @@ fn killed_at_random_moments() {
     let mut moments = Moments::new(2);
     for round in 1..=5 {
         let (job, file) = spec(&format!("round-{round}"));
-        let file = file.to_str().unwrap();
-        let dates = ["--from", DAYS[0], "--to", DAYS[3]];
-        let run = topology
-            .lake
-            .json(&[&["submit", "--spec", file], &dates[..]].concat());
+        let id = topology.submit(file.to_str().unwrap(), &DAYS, &[]);
         std::thread::sleep(Duration::from_millis(moments.below(7_000)));
         let leader = topology.leader();
         topology.kill(leader);
         std::thread::sleep(Duration::from_millis(moments.below(1_000)));
         topology.start(&[leader]);
-        topology.succeeded(run["id"].as_str().unwrap());
+        topology.succeeded(&id);
         for date in DAYS {
             check_once(&topology.lake, &job, date);
         }

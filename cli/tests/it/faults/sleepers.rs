@@ -28,7 +28,7 @@ fn frozen_before_the_commit_and_woken_too_late() {
     let commit = Brake::before(topology.s3_port(), Duration::ZERO);
     topology.start_with(&["scheduler"], &[("RANKMILL_LOCAL_S3", &commit.url())]);
     topology.start(&["executor-1", "executor-2"]);
-    topology.run(&["jobs", "apply", JOB]).ok();
+    topology.apply(&[JOB]);
     let before = commit.hold(Moment::Before, commits(JOB, DATE));
     let id = topology.submit(JOB, &[DATE], &[]);
     commit.until_held(before);
@@ -63,7 +63,7 @@ fn frozen_before_the_commit_and_woken_too_late() {
 #[ignore = "slow: make test-faults"]
 fn frozen_while_it_computes() {
     let topology = Topology::whole(&[]);
-    topology.run(&["jobs", "apply", JOB]).ok();
+    topology.apply(&[JOB]);
     for generation in 1..=3 {
         let id = topology.submit(JOB, &DAYS, &["--force"]);
         topology.until_tasks(&id, |done, _| done + 1 >= generation);
@@ -94,7 +94,7 @@ fn cut_off_from_s3() {
     let through = format!("http://127.0.0.1:{near}");
     topology.start_with(&["scheduler"], &[("RANKMILL_LOCAL_S3", &through)]);
     topology.start(&["standby", "executor-1", "executor-2"]);
-    topology.run(&["jobs", "apply", JOB]).ok();
+    topology.apply(&[JOB]);
     let id = topology.submit(JOB, &DAYS, &[]);
     assert!(topology.until_tasks(&id, |done, _| done >= 1));
     link.set(Line::Silent);

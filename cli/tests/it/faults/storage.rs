@@ -13,7 +13,7 @@ use crate::shipped::DAYS;
 #[ignore = "slow: make test-faults"]
 fn stopped_for_a_while() {
     let topology = Topology::whole(&[]);
-    topology.run(&["jobs", "apply", JOB]).ok();
+    topology.apply(&[JOB]);
     let id = topology.submit(JOB, &DAYS, &[]);
     assert!(topology.until_tasks(&id, |done, _| done >= 1));
     topology.kill("s3");
@@ -28,7 +28,7 @@ fn stopped_for_a_while() {
 #[ignore = "slow: make test-faults"]
 fn frozen_for_a_while() {
     let topology = Topology::whole(&[]);
-    topology.run(&["jobs", "apply", JOB]).ok();
+    topology.apply(&[JOB]);
     let id = topology.submit(JOB, &DAYS, &[]);
     assert!(topology.until_tasks(&id, |done, _| done >= 1));
     topology.signal("-STOP", "s3");
@@ -44,7 +44,7 @@ fn frozen_for_a_while() {
 #[ignore = "slow: make test-faults"]
 fn stopped_for_good() {
     let topology = Topology::whole(&[]);
-    topology.run(&["jobs", "apply", JOB]).ok();
+    topology.apply(&[JOB]);
     let id = topology.submit(JOB, &DAYS, &[]);
     assert!(topology.until_tasks(&id, |done, _| done >= 1));
     topology.kill("s3");
@@ -63,7 +63,7 @@ fn stopped_for_good() {
     let run = topology.ended(&id);
     if run["state"] != "succeeded" {
         assert!(run["error"].is_string(), "{run:#}");
-        let retried = topology.lake.json(&["runs", "retry", &id]);
+        let retried = topology.json(&["runs", "retry", &id]);
         topology.succeeded(retried["id"].as_str().unwrap());
     }
     check_all(&topology.lake, JOB, 1);
@@ -78,7 +78,7 @@ fn slow() {
     let through = [("RANKMILL_LOCAL_S3", &*brake.url())];
     let roles = ["scheduler", "standby", "executor-1", "executor-2"];
     topology.start_with(&roles, &through);
-    topology.run(&["jobs", "apply", JOB]).ok();
+    topology.apply(&[JOB]);
     let id = topology.submit(JOB, &DAYS, &[]);
     let run = topology.succeeded(&id);
     assert_eq!(run["attempts"], 1, "{run:#}");
@@ -94,7 +94,7 @@ fn flaky() {
     let through = [("RANKMILL_LOCAL_S3", &*brake.url())];
     let roles = ["scheduler", "standby", "executor-1", "executor-2"];
     topology.start_with(&roles, &through);
-    topology.run(&["jobs", "apply", JOB]).ok();
+    topology.apply(&[JOB]);
     let mut requests = 0;
     let lost = brake.hold_if(move |moment, _| {
         requests += u32::from(moment == Moment::Acted);

@@ -7,6 +7,7 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
@@ -17,7 +18,7 @@ use tempfile::TempDir;
 use self::place::Place;
 use super::{fill, until};
 use crate::s3;
-use crate::support::{Lake, Outcome, scratch, watchdog};
+use crate::support::{Lake, scratch, watchdog};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/local-cluster");
 pub(crate) struct Topology {
@@ -212,16 +213,33 @@ impl Topology {
         self.apis().iter().find_map(|api| get(api, path))
     }
 
-    /// A verb of the client, which finds the leader by itself.
-    pub(crate) fn run(&self, arguments: &[&str]) -> Outcome {
-        self.lake.run(arguments)
+    /// What a verb of the client says. It finds the leader by itself, but doesn't wait long for
+    /// one, and on a machine that has too much to do a leader may lose its place.
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
+        let arguments = [arguments, &["--format", "json"]].concat();
+        until("a scheduler that leads", || {
+            let outcome = self.lake.run(&arguments);
+            let nobody = outcome.code == Some(2) && outcome.stderr.contains("no scheduler");
+            (!nobody).then(|| serde_json::from_str(&outcome.ok().stdout).unwrap())
+        })
     }
 
-    /// Queues a run; its id.
+    pub(crate) fn apply(&self, jobs: &[&str]) {
+        self.json(&[&["jobs", "apply"], jobs].concat());
+    }
+
+    /// Queues a run, once; its id.
     pub(crate) fn submit(&self, job: &str, dates: &[&str], more: &[&str]) -> String {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let key = format!("submit-{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let (first, last) = (dates[0], dates[dates.len() - 1]);
-        let submit = ["submit", job, "--from", first, "--to", last];
-        let run = self.lake.json(&[&submit[..], more].concat());
+        let submit = ["submit", "--from", first, "--to", last];
+        let what = match job.ends_with(".yaml") {
+            true => vec!["--spec", job],
+            false => vec![job],
+        };
+        let key = ["--idempotency-key", &key];
+        let run = self.json(&[&submit[..], &what, &key, more].concat());
         run["id"].as_str().unwrap().to_owned()
     }
 
