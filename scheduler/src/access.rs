@@ -49,6 +49,12 @@ impl Access {
         Ok(())
     }
 
+    /// Fails if the lake itself may not be written, as load generation does.
+    pub fn check_lake(&self, lake: &str) -> Result<()> {
+        let lake = parse("lake", lake)?;
+        self.check_place("generate", &lake, &lake)
+    }
+
     fn check_place(&self, field: &str, place: &Location, lake: &Location) -> Result<()> {
         let forbidden = || Error::Forbidden {
             field: field.to_owned(),

@@ -178,6 +178,15 @@ impl Service {
         }
     }
 
+    /// Whether load may be generated, which writes all over the lake.
+    fn check_lake(&self, caller: &Caller, lake: &str) -> Result<()> {
+        self.inner.access.check_lake(lake)?;
+        match &caller.access {
+            Some(access) => access.check_lake(lake),
+            None => Ok(()),
+        }
+    }
+
     /// What Prometheus is told.
     pub fn metrics(&self) -> &Metrics {
         &self.inner.metrics

@@ -229,7 +229,9 @@ proptest! {
             let in_the_way = blocked.iter().any(|other| other.id != item.id && other.collides(item));
             let is_kept = kept.iter().any(|kept| kept.id == item.id);
             let in_the_way = in_the_way || is_kept;
-            let mut with: Vec<&Item> = together.iter().filter(|i| !leaving(i)).copied().collect();
+            // What gives way still has its slot, of which only a scheduled run is sure.
+            let counts = |other: &&&Item| item.is_background() || !leaving(other);
+            let mut with: Vec<&Item> = together.iter().filter(counts).copied().collect();
             with.extend(&kept);
             with.push(item);
             prop_assert!(

@@ -106,6 +106,7 @@ fn kind_of(
                 let reason = "dates and placeholders are for rankings; leave them out";
                 return Err(Error::invalid("generate", reason));
             }
+            service.check_lake(caller, &core.lake)?;
             let checked = service.inner.generator.check(options);
             checked.map_err(|reason| Error::invalid("generate", reason))?;
             return Ok(RunKind::Generate {
@@ -229,7 +230,7 @@ pub(super) async fn retry(service: &Service, caller: &Caller, id: RunId) -> Resu
 /// Whether a caller may repeat or stop a run: its spec must keep to what the caller may touch.
 fn check_run(service: &Service, core: &Core, caller: &Caller, run: &Run) -> Result<()> {
     let RunKind::Ranking { job, spec, set, .. } = &run.kind else {
-        return Ok(());
+        return service.check_lake(caller, &core.lake);
     };
     let set: BTreeMap<String, String> = set.clone();
     let params = Params::new(&core.lake, set);

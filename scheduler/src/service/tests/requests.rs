@@ -241,6 +241,20 @@ async fn a_token_keeps_to_its_folders() {
         ..submission("own", "2026-01-01", "")
     };
     refused.push(service.submit(&team, outside, None).await.err());
+    // All over the lake.
+    let generated = SubmitRun {
+        job: None,
+        generate: Some("x".into()),
+        from: None,
+        to: None,
+        ..request
+    };
+    let made = service.submit(&anyone(), generated.clone(), None).await;
+    let made = made.unwrap().summary.id;
+    refused.push(service.submit(&team, generated, None).await.err());
+    refused.push(service.cancel(&team, made).await.err());
+    service.cancel(&anyone(), made).await.unwrap();
+    refused.push(service.retry(&team, made).await.err());
     for (i, error) in refused.into_iter().enumerate() {
         let kind = error.as_ref().map(crate::Error::kind);
         assert_eq!(kind, Some(ErrorKind::Forbidden), "{i}: {error:?}");
