@@ -16,13 +16,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use chrono::NaiveDate;
-use datafusion::arrow::array::RecordBatch;
-use rankmill_benches::{Quiet, bench_lake, compare};
-use rankmill_datagen::Config;
+use rankmill_benches::{Clicks, Comparison, Job, Quiet, compare};
 use rankmill_engine::{Session, SessionOptions};
-use rankmill_jobs::spec::{Params, Spec, parse};
-use rankmill_jobs::{RunRequest, read_ranking, run, target_of};
+use rankmill_jobs::{RunRequest, run};
 use rankmill_scheduler::cluster::{Cluster, Options};
 
 const EXECUTORS: usize = 2;
@@ -82,24 +78,11 @@ fn executor(port: u16, work_dir: PathBuf) -> anyhow::Result<()> {
 }
 
 async fn bench() -> anyhow::Result<()> {
-    let rows = match std::env::var("RANKMILL_BENCH_ROWS") {
-        Ok(rows) => rows.parse().context("RANKMILL_BENCH_ROWS")?,
-        Err(_) => 100_000_000,
-    };
     let dates_per_pass = match std::env::var("RANKMILL_BENCH_DATES_PER_PASS") {
         Ok(dates) => Some(dates.parse().context("RANKMILL_BENCH_DATES_PER_PASS")?),
         Err(_) => None,
     };
-    let config = Config {
-        click_rows: rows,
-        web_rows: 0,
-        days: 4,
-        users: 1_000_000,
-        ..Config::default()
-    };
-    let first = config.from;
-    let lake = bench_lake(config).await?;
-    let dates: Vec<NaiveDate> = first.iter_days().take(4).collect();
+    let clicks = Clicks::generate(100_000_000).await?;
 
     let session = Session::new(&SessionOptions::default())?;
     let options = Options {
@@ -116,82 +99,52 @@ async fn bench() -> anyhow::Result<()> {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 
+    let rows = clicks.rows;
     println!("{rows} clicks over 4 days, {EXECUTORS} executors, {PAIRS} pairs, medians");
-    println!(
-        "{:<34} {:>9} {:>9} {:>7}",
-        "", "cluster", "embedded", "ratio"
-    );
+    Comparison::print_head("cluster", "embedded");
+    let (one, all) = (&clicks.dates[..1], &clicks.dates[..]);
     for (job, dates) in [
-        ("daily-popularity", &dates[..1]),
-        ("daily-popularity", &dates),
-        ("age-date-ranking", &dates),
+        ("daily-popularity", one),
+        ("daily-popularity", all),
+        ("age-date-ranking", all),
     ] {
-        compare_run(&lake, &cluster, job, dates, dates_per_pass).await?;
+        compare_run(&clicks.job(job, dates)?, &cluster, dates_per_pass).await?;
     }
     Ok(())
 }
 
 async fn compare_run(
-    lake: &Path,
+    job: &Job,
     cluster: &Arc<Cluster>,
-    job: &str,
-    dates: &[NaiveDate],
     dates_per_pass: Option<NonZeroUsize>,
 ) -> anyhow::Result<()> {
-    let lake = lake.to_str().context("the lake's path is not UTF-8")?;
-    let shipped = rankmill_jobs::shipped::find(job).context("not a shipped job")?;
-    let params = Params::new(lake, Default::default());
-    let spec = parse(shipped.yaml, shipped.name, &params)?;
-    let request = RunRequest {
-        dates: dates.to_vec(),
-        force: true,
-        allow_empty: false,
-        dates_per_pass,
-    };
     // A new session each time, as a new process has: nothing is cached.
     let session = || Session::new(&SessionOptions::default());
+    let cut = RunRequest {
+        dates_per_pass,
+        ..job.request.clone()
+    };
     let there = async || -> anyhow::Result<()> {
         let session = session()?.with_compute(Arc::clone(cluster) as _);
-        run(&session, &spec, &params, &request, &Quiet).await?;
+        run(&session, &job.spec, &job.params, &cut, &Quiet).await?;
         Ok(())
     };
     let here = async || -> anyhow::Result<()> {
-        let request = RunRequest {
-            dates_per_pass: None,
-            ..request.clone()
-        };
-        run(&session()?, &spec, &params, &request, &Quiet).await?;
+        run(&session()?, &job.spec, &job.params, &job.request, &Quiet).await?;
         Ok(())
     };
 
     there().await?;
-    let computed_there = published(&spec, &params, dates).await?;
+    let computed_there = job.published().await?;
     here().await?;
-    let computed_here = published(&spec, &params, dates).await?;
-    ensure!(computed_there == computed_here, "{job}: the results differ");
+    let computed_here = job.published().await?;
+    ensure!(
+        computed_there == computed_here,
+        "{}: the results differ",
+        job.title()
+    );
 
     let times = compare(PAIRS, there, here).await?;
-    println!(
-        "{:<34} {:>8.2}s {:>8.2}s {:>7.2}",
-        format!("{job}, {} dates", dates.len()),
-        times.median_a(),
-        times.median_b(),
-        times.ratio()
-    );
+    times.print_row(&job.title());
     Ok(())
-}
-
-async fn published(
-    spec: &Spec,
-    params: &Params,
-    dates: &[NaiveDate],
-) -> anyhow::Result<Vec<RecordBatch>> {
-    let session = Session::new(&SessionOptions::default())?;
-    let target = target_of(&session, spec, params)?;
-    let mut all = Vec::new();
-    for date in dates {
-        let ranking = read_ranking(&target, &spec.name, *date).await?;
-        all.push(ranking.context("not published")?.1);
-    }
-    Ok(all)
 }

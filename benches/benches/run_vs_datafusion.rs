@@ -6,19 +6,15 @@
     reason = "a bench's results go to stdout, as the command line's do"
 )]
 
-use std::path::Path;
-
 use anyhow::{Context, ensure};
 use chrono::NaiveDate;
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
-use rankmill_benches::{Quiet, bench_lake, compare};
-use rankmill_datagen::Config;
+use rankmill_benches::{Clicks, Comparison, Job, Quiet, compare};
 use rankmill_engine::{Session, SessionOptions};
-use rankmill_jobs::spec::{Params, Spec, parse};
-use rankmill_jobs::{RunRequest, read_ranking, run, target_of};
+use rankmill_jobs::run;
 
 const PAIRS: usize = 5;
 
@@ -57,75 +53,49 @@ const AGE_BANDS: &str = "
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let rows = match std::env::var("RANKMILL_BENCH_ROWS") {
-        Ok(rows) => rows.parse().context("RANKMILL_BENCH_ROWS")?,
-        Err(_) => 40_000_000,
-    };
-    let config = Config {
-        click_rows: rows,
-        web_rows: 0,
-        days: 4,
-        users: 1_000_000,
-        ..Config::default()
-    };
-    let first = config.from;
-    let lake = bench_lake(config).await?;
-    let dates: Vec<NaiveDate> = first.iter_days().take(4).collect();
-    println!("{rows} clicks over 4 days, {PAIRS} pairs, medians");
-    println!("{:<34} {:>9} {:>9} {:>7}", "", "rankmill", "SQL", "ratio");
-    bench(&lake, "daily-popularity", &dates[..1], POPULARITY).await?;
-    bench(&lake, "age-date-ranking", &dates, AGE_BANDS).await
+    let clicks = Clicks::generate(40_000_000).await?;
+    println!("{} clicks over 4 days, {PAIRS} pairs, medians", clicks.rows);
+    Comparison::print_head("rankmill", "SQL");
+    let (one, all) = (&clicks.dates[..1], &clicks.dates[..]);
+    bench(&clicks, "daily-popularity", one, POPULARITY).await?;
+    bench(&clicks, "age-date-ranking", all, AGE_BANDS).await
 }
 
-async fn bench(lake: &Path, job: &str, dates: &[NaiveDate], sql: &str) -> anyhow::Result<()> {
+async fn bench(clicks: &Clicks, job: &str, dates: &[NaiveDate], sql: &str) -> anyhow::Result<()> {
     let threads = std::thread::available_parallelism()?.get();
-    let lake = lake.to_str().context("the lake's path is not UTF-8")?;
-    let shipped = rankmill_jobs::shipped::find(job).context("not a shipped job")?;
-    let params = Params::new(lake, Default::default());
-    let spec = parse(shipped.yaml, shipped.name, &params)?;
+    let lake = &clicks.lake;
+    let job = clicks.job(job, dates)?;
     let sql = sql.replace("{date}", &dates[0].to_string());
 
-    ours(lake, &spec, &params, dates, threads).await?;
-    let ours_rows = published(&spec, &params, dates).await?;
+    ours(&job, threads).await?;
+    let mut ours_rows = Vec::new();
+    for rows in job.published().await? {
+        ours_rows.extend(numbers(&rows)?);
+    }
     let theirs_rows = numbers(&theirs(lake, &sql, threads).await?)?;
-    ensure!(ours_rows == theirs_rows, "{job}: the results differ");
+    ensure!(
+        ours_rows == theirs_rows,
+        "{}: the results differ",
+        job.title()
+    );
 
     let times = compare(
         PAIRS,
-        async || ours(lake, &spec, &params, dates, threads).await,
+        async || ours(&job, threads).await,
         async || theirs(lake, &sql, threads).await.map(drop),
     )
     .await?;
-    println!(
-        "{:<34} {:>8.2}s {:>8.2}s {:>7.2}",
-        format!("{job}, {} dates", dates.len()),
-        times.median_a(),
-        times.median_b(),
-        times.ratio()
-    );
+    times.print_row(&job.title());
     Ok(())
 }
 
-async fn ours(
-    lake: &str,
-    spec: &Spec,
-    params: &Params,
-    dates: &[NaiveDate],
-    threads: usize,
-) -> anyhow::Result<()> {
-    debug_assert_eq!(lake, params.lake());
+async fn ours(job: &Job, threads: usize) -> anyhow::Result<()> {
     // A new session each time, as a new process has: nothing is cached.
     let session = Session::new(&SessionOptions {
         threads: Some(threads),
         ..SessionOptions::default()
     })?;
-    let request = RunRequest {
-        dates: dates.to_vec(),
-        force: true,
-        allow_empty: false,
-        dates_per_pass: None,
-    };
-    run(&session, spec, params, &request, &Quiet).await?;
+    run(&session, &job.spec, &job.params, &job.request, &Quiet).await?;
     Ok(())
 }
 
@@ -145,21 +115,6 @@ async fn theirs(lake: &str, sql: &str, threads: usize) -> anyhow::Result<RecordB
     let frame = context.sql(sql).await?;
     let schema = frame.schema().inner().clone();
     Ok(concat_batches(&schema, &frame.collect().await?)?)
-}
-
-async fn published(
-    spec: &Spec,
-    params: &Params,
-    dates: &[NaiveDate],
-) -> anyhow::Result<Vec<(i32, i64, i64)>> {
-    let session = Session::new(&SessionOptions::default())?;
-    let target = target_of(&session, spec, params)?;
-    let mut all = Vec::new();
-    for date in dates {
-        let ranking = read_ranking(&target, &spec.name, *date).await?;
-        all.extend(numbers(&ranking.context("not published")?.1)?);
-    }
-    Ok(all)
 }
 
 /// (performance, visitors, clicks) of each row, in order.

@@ -8,10 +8,12 @@
     reason = "a bench's results go to stdout, as the command line's do"
 )]
 
+mod clicks;
 mod lake;
 mod paired;
 mod quiet;
 
+pub use clicks::{Clicks, Job};
 pub use lake::bench_lake;
 pub use paired::{Comparison, compare};
 pub use quiet::Quiet;

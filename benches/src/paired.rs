@@ -10,6 +10,21 @@ pub struct Comparison {
 }
 
 impl Comparison {
+    /// Prints what the columns of [`print_row`](Self::print_row) are.
+    pub fn print_head(a: &str, b: &str) {
+        println!("{:<34} {a:>9} {b:>9} {:>7}", "", "ratio");
+    }
+
+    /// Prints medians and ratio.
+    pub fn print_row(&self, title: &str) {
+        println!(
+            "{title:<34} {:>8.2}s {:>8.2}s {:>7.2}",
+            self.median_a(),
+            self.median_b(),
+            self.ratio()
+        );
+    }
+
     /// Median seconds of the first side.
     pub fn median_a(&self) -> f64 {
         median(&self.a)

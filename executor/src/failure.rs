@@ -72,7 +72,7 @@ mod tests {
     fn task(error: DataFusionError) -> FailedTask {
         FailedTask::from(BallistaError::from(told(
             error,
-            Path::new("/work/executor-1"),
+            Path::new("/scratch/executor-1"),
         )))
     }
 
@@ -89,7 +89,7 @@ mod tests {
             let text = error.to_string();
             let task = task(error);
             assert!(task.retryable, "{text}");
-            assert!(task.error.contains("/work/executor-1"), "{}", task.error);
+            assert!(task.error.contains("/scratch/executor-1"), "{}", task.error);
         }
     }
 

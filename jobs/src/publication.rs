@@ -53,7 +53,7 @@ pub(crate) use self::mark::mark;
 pub use self::probe::probe;
 pub use self::reader::{history, list_dates, read_current, read_file};
 pub use self::rollback::rollback;
-pub use self::target::Target;
+pub use self::target::{Target, read_versioned};
 pub(crate) use self::versions::{Look, list_versions, look};
 
 use self::commit::sha256_hex;

@@ -105,21 +105,12 @@ impl Target {
     pub(super) async fn read(&self, path: &Path) -> Result<Option<(Bytes, UpdateVersion)>, Error> {
         let mut tries = 0;
         loop {
-            match self.read_once(path).await {
+            match read_versioned(&*self.store, path).await {
                 Ok(found) => return Ok(Some(found)),
                 Err(StoreError::NotFound { .. }) => return Ok(None),
                 Err(cause) => self.pause("read", path, cause, &mut tries).await?,
             }
         }
-    }
-
-    async fn read_once(&self, path: &Path) -> Result<(Bytes, UpdateVersion), StoreError> {
-        let read = self.store.get(path).await?;
-        let version = UpdateVersion {
-            e_tag: read.meta.e_tag.clone(),
-            version: read.meta.version.clone(),
-        };
-        Ok((read.bytes().await?, version))
     }
 
     pub(super) async fn read_seen(&self, date: NaiveDate) -> Result<Option<Seen>, Error> {
@@ -197,6 +188,23 @@ impl Target {
             None => Err(store_error(operation, path)(cause)),
         }
     }
+}
+
+/// The bytes of an object, and what to write against so that nothing else is replaced; once,
+/// without trying again.
+///
+/// # Errors
+/// The store's, also if there is no such object.
+pub async fn read_versioned(
+    store: &dyn ObjectStore,
+    path: &Path,
+) -> Result<(Bytes, UpdateVersion), StoreError> {
+    let read = store.get(path).await?;
+    let version = UpdateVersion {
+        e_tag: read.meta.e_tag.clone(),
+        version: read.meta.version.clone(),
+    };
+    Ok((read.bytes().await?, version))
 }
 
 pub(super) fn store_error(

@@ -19,7 +19,7 @@ use rankmill_engine::{
 };
 
 use super::collect::{FetchError, fetch};
-use super::executors::since_epoch;
+use super::executors::{busy_slots, since_epoch};
 use super::shape::unsafe_operator;
 use super::watch::{Sighting, Trouble, Watch};
 use super::{Cluster, ballista_settings};
@@ -264,20 +264,16 @@ impl Cluster {
             .filter_map(|(metadata, heard, _)| Some((metadata.id, heard?)))
             .collect::<BTreeMap<String, Duration>>();
         let jobs = self.server.state.task_manager.get_running_job_cache();
-        let mut others_run = false;
-        for (id, info) in jobs.iter() {
+        if let Some(info) = jobs.get(job) {
             let graph = info.execution_graph.read().await;
-            if id != job {
-                others_run |= !graph.running_tasks().is_empty();
-                continue;
-            }
             sighting.involved = involved(graph.stages());
             sighting.waits = graph.running_tasks().is_empty();
             for stage in graph.stages().values() {
                 add_stage(stage, &mut sighting, &mut progress);
             }
         }
-        sighting.waits &= others_run;
+        // Without a task of its own, all that are at work are others'.
+        sighting.waits = sighting.waits && !busy_slots(&self.server).await.is_empty();
         (sighting, progress)
     }
 }

@@ -49,7 +49,7 @@ fn is_active(server: &Server, id: &str) -> bool {
 }
 
 /// Slots at work, by executor.
-async fn busy_slots(server: &Server) -> std::collections::HashMap<String, u32> {
+pub(super) async fn busy_slots(server: &Server) -> std::collections::HashMap<String, u32> {
     let mut busy = std::collections::HashMap::new();
     let jobs = server.state.task_manager.get_running_job_cache();
     for job in jobs.values() {

@@ -9,7 +9,7 @@ use object_store::{
     Error as StoreError, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, UpdateVersion,
 };
 use rankmill_engine::store_error_is_transient;
-use rankmill_jobs::publication::Retry;
+use rankmill_jobs::publication::{Retry, read_versioned};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
@@ -48,21 +48,12 @@ impl Folder {
     pub(crate) async fn read(&self, path: &Path) -> Result<Option<(Bytes, UpdateVersion)>> {
         let mut tries = 0;
         loop {
-            match self.read_once(path).await {
+            match read_versioned(&*self.store, path).await {
                 Ok(found) => return Ok(Some(found)),
                 Err(StoreError::NotFound { .. }) => return Ok(None),
                 Err(cause) => self.pause("read", path, cause, &mut tries).await?,
             }
         }
-    }
-
-    async fn read_once(&self, path: &Path) -> Result<(Bytes, UpdateVersion), StoreError> {
-        let read = self.store.get(path).await?;
-        let version = UpdateVersion {
-            e_tag: read.meta.e_tag.clone(),
-            version: read.meta.version.clone(),
-        };
-        Ok((read.bytes().await?, version))
     }
 
     /// A parsed object, or `None` if there is no such object.
