@@ -2,6 +2,7 @@
 //! anew, certificates.
 
 use std::io::{ErrorKind, Read, Write};
+use std::net::IpAddr;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -106,6 +107,26 @@ pub(crate) fn announce(text: impl std::fmt::Display) {
     let _ = stdout.flush();
 }
 
+/// Warns of ports at which whoever reaches them can have plans computed and files read: Ballista
+/// asks nobody who they are.
+pub(crate) fn warn_of_open_ports(bind: IpAddr, tls: &NodeTlsArgs) {
+    if tls.node_cert.is_none() && !is_private(bind) {
+        tracing::warn!(
+            %bind,
+            "anybody who reaches the ports between nodes can use them; bind to a private address, \
+             or give --node-ca, --node-cert and --node-key"
+        );
+    }
+}
+
+/// Whether only machines nearby reach an address; all addresses of a machine count as public.
+fn is_private(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+    }
+}
+
 /// Name of this machine.
 pub(crate) fn host_name() -> String {
     let known = std::fs::read_to_string("/proc/sys/kernel/hostname");
@@ -125,5 +146,32 @@ impl NodeTlsArgs {
             cert: self.node_cert.clone()?,
             key: self.node_key.clone()?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn private_addresses() {
+        for (address, private) in [
+            ("127.0.0.1", true),
+            ("10.1.2.3", true),
+            ("172.31.0.1", true),
+            ("192.168.1.1", true),
+            ("::1", true),
+            ("fd00::1", true),
+            ("fe80::1", true),
+            ("::ffff:10.0.0.1", true),
+            ("0.0.0.0", false),
+            ("::", false),
+            ("172.32.0.1", false),
+            ("203.0.113.5", false),
+            ("2001:db8::1", false),
+            ("::ffff:203.0.113.5", false),
+        ] {
+            assert_eq!(is_private(address.parse().unwrap()), private, "{address}");
+        }
     }
 }

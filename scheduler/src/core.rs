@@ -193,7 +193,6 @@ impl Core {
 
     /// Tells the metrics how many runs are in each state.
     pub(crate) fn count_runs(&self) {
-        let counts = self.state().index.counts();
         for state in [
             RunState::Queued,
             RunState::Running,
@@ -203,7 +202,7 @@ impl Core {
             RunState::Cancelled,
             RunState::Fenced,
         ] {
-            let count = counts.get(&state).copied().unwrap_or(0);
+            let count = self.with_index(|index| index.count(state));
             self.metrics.set_runs(state, count as usize);
         }
     }

@@ -19,6 +19,7 @@ use rankmill_engine::Session;
 use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
 
+use crate::access::Access;
 use crate::core::{Core, Stop};
 use crate::gaps::Gaps;
 use crate::generate::LoadGenerator;
@@ -37,6 +38,8 @@ pub(crate) struct Dispatcher {
     pub(crate) session: Session,
     pub(crate) generator: Arc<dyn LoadGenerator>,
     pub(crate) gaps: Gaps,
+    /// Asked again before each attempt: what is allowed may have changed since a job was applied.
+    pub(crate) access: Access,
 }
 
 /// Why a dispatcher is to end.

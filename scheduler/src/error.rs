@@ -1,8 +1,12 @@
 //! What can go wrong in the scheduler.
 
+mod redact;
+
 use std::fmt::Display;
 
 use rankmill_jobs as jobs;
+
+pub(crate) use redact::redact;
 
 /// Result of the scheduler.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -170,7 +174,8 @@ impl Error {
     }
 }
 
-/// An error with its causes, one a line, without repeating what a cause says already.
+/// An error with its causes, one a line, without repeating what a cause says already, and without
+/// what nobody should read.
 pub(crate) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = String::new();
     let mut next = Some(error);
@@ -189,5 +194,6 @@ pub(crate) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
         }
         next = cause.source();
     }
-    text
+    let lines: Vec<String> = text.split('\n').map(redact).collect();
+    lines.join("\n")
 }

@@ -49,9 +49,10 @@ pub async fn run(
         [] => vec![options.lake.clone()],
         prefixes => prefixes.to_vec(),
     };
+    let access = Access::new(&prefixes)?;
     let metrics = Metrics::new();
     let service = Service::new(
-        Access::new(&prefixes)?,
+        access.clone(),
         Arc::clone(&options.generator),
         options.backend.is_embedded(),
         metrics.clone(),
@@ -117,6 +118,7 @@ pub async fn run(
             backend: options.backend,
             session: options.session,
             generator: options.generator,
+            access,
         };
         let stopped = scheduler.lead(&keeper, work).await;
         scheduler.metrics.set_leader(false, epoch);
@@ -137,6 +139,7 @@ struct Work {
     backend: BackendOptions,
     session: rankmill_engine::SessionOptions,
     generator: Arc<dyn crate::generate::LoadGenerator>,
+    access: Access,
 }
 
 struct Scheduler {
@@ -210,6 +213,7 @@ impl Scheduler {
             session,
             generator: work.generator,
             gaps,
+            access: work.access,
         };
         let (halt, halting) = watch::channel(None);
         let working = tokio::spawn(Box::pin(dispatcher.work(halting)));

@@ -4,10 +4,11 @@ use rankmill_executor::{Options, Stopped, run_until};
 
 use crate::args::ExecutorArgs;
 use crate::environment::Environment;
-use crate::nodes::{Stop, start_anew};
+use crate::nodes::{Stop, start_anew, warn_of_open_ports};
 
 pub(crate) async fn run(environment: &Environment, args: &ExecutorArgs) -> anyhow::Result<u8> {
     let stop = Stop::new(args.until_stdin_ends)?;
+    warn_of_open_ports(args.bind, &args.node_tls);
     let session = environment.session_options()?;
     let options = Options {
         schedulers: args.scheduler.clone(),

@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::args::{Format, SchedulerArgs};
 use crate::environment::Environment;
 use crate::generator::Generator;
-use crate::nodes::{Stop, announce, host_name, start_anew};
+use crate::nodes::{Stop, announce, host_name, start_anew, warn_of_open_ports};
 
 /// Of one request to the API: a spec is a page of text.
 const MAX_REQUEST_BYTES: usize = 4 << 20;
@@ -76,6 +76,7 @@ fn backend(args: &SchedulerArgs) -> BackendOptions {
         return BackendOptions::Embedded;
     }
     let ballista = &args.ballista;
+    warn_of_open_ports(ballista.cluster_bind, &args.node_tls);
     BackendOptions::Cluster(cluster::Options {
         bind: SocketAddr::new(ballista.cluster_bind, ballista.cluster_port),
         advertise: ballista.advertise.clone(),

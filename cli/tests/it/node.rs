@@ -51,10 +51,9 @@ impl<'a> Node<'a> {
         node
     }
 
-    fn start(lake: &'a Lake, mut command: Command) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(1);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let log = scratch().join(format!("node-{number}.log"));
+    /// A scheduler that a command starts.
+    pub(crate) fn start(lake: &'a Lake, mut command: Command) -> Self {
+        let log = new_log();
         // It ends with this process, whose end of the pipe is then closed.
         let mut child = command
             .args(["--format", "json", "--until-stdin-ends"])
@@ -157,6 +156,67 @@ impl<'a> Node<'a> {
 }
 
 impl Drop for Node<'_> {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn new_log() -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    scratch().join(format!("node-{number}.log"))
+}
+
+/// A process that announces nothing and logs what it does, until it is dropped.
+pub(crate) struct Helper {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Helper {
+    pub(crate) fn start(mut command: Command) -> Self {
+        let log = new_log();
+        // It ends with this process, whose end of the pipe is then closed.
+        let child = command
+            .arg("--until-stdin-ends")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        Self { child, log }
+    }
+
+    fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Waits until it has logged something.
+    pub(crate) fn until_said(&mut self, what: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.said().contains(what) {
+            let ended = self.child.try_wait().unwrap();
+            let waits = ended.is_none() && Instant::now() < deadline;
+            assert!(waits, "{what:?} ({ended:?}): {}", self.said());
+            sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Asks it to stop, by the end of its input, which it must do without an error.
+    pub(crate) fn stop(&mut self) {
+        drop(self.child.stdin.take());
+        let deadline = Instant::now() + PATIENCE;
+        while self.child.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < deadline, "it goes on: {}", self.said());
+            sleep(Duration::from_millis(20));
+        }
+        let status = self.child.wait().unwrap();
+        assert_eq!(status.code(), Some(0), "{}", self.said());
+    }
+}
+
+impl Drop for Helper {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -104,6 +104,10 @@ impl Dispatcher {
         early
     }
 
+    fn may(&self, allowed: crate::Result<()>) -> Result<(), Failure> {
+        allowed.map_err(|error| Failure::forbidden(error.describe()))
+    }
+
     /// The work itself. Dropping the future ends it.
     async fn compute(
         &self,
@@ -126,6 +130,7 @@ impl Dispatcher {
                 let params = Params::new(lake, set.clone());
                 let of = |error: &rankmill_jobs::Error| Failure::of(error);
                 let spec = parse(spec, job, &params).map_err(|error| of(&error.into()))?;
+                self.may(self.access.check(&spec, &params))?;
                 let session = self.session.without_tables();
                 let session = session.map_err(|error| Failure::other(describe(&error)))?;
                 let all = from.iter_days().take_while(|date| date <= to);
@@ -143,6 +148,7 @@ impl Dispatcher {
                 ran.map(drop).map_err(|error| of(&error))
             }
             RunKind::Generate { options } => {
+                self.may(self.access.check_lake(lake))?;
                 // Nothing to say; only its progress is shown.
                 drop(observer);
                 let progress = |now| cell.advance(|progress| *progress = now);

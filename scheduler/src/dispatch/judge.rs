@@ -5,7 +5,7 @@ use std::time::Duration;
 use rankmill_engine as engine;
 use rankmill_jobs as jobs;
 
-use crate::error::describe;
+use crate::error::{describe, redact};
 use crate::metrics::FailureCause;
 use crate::model::{DateResult, Interruption, Run, RunState, Trigger};
 use crate::options::Limits;
@@ -79,10 +79,18 @@ impl Failure {
         }
     }
 
+    /// It would read or write where it may not.
+    pub(super) fn forbidden(reason: String) -> Self {
+        Self {
+            cause: FailureCause::Input,
+            ..Self::other(reason)
+        }
+    }
+
     /// What it ran is at fault, and nothing is known to help.
     pub(super) fn other(reason: String) -> Self {
         Self {
-            reason,
+            reason: redact(&reason),
             cause: FailureCause::Other,
             retryable: false,
             interrupted: None,
@@ -240,6 +248,16 @@ mod tests {
         assert_eq!(failed(true).interrupted, Some(Interruption::ClusterFailed));
         assert!(failed(true).retryable && !failed(false).retryable);
         assert_eq!(failed(false).interrupted, None);
+        // What the cluster repeats of a store's answer is not written down.
+        let told = Failure::of(&jobs::Error::Engine {
+            job: "j".to_owned(),
+            source: Box::new(engine::Error::Cluster {
+                reason: "<Error><Code>No</Code><AWSAccessKeyId>AKID</AWSAccessKeyId></Error>"
+                    .to_owned(),
+                retryable: false,
+            }),
+        });
+        assert!(!told.reason.contains("AKID"), "{}", told.reason);
         assert_eq!(
             failed(true).reason,
             "j: computing failed\n  because: the cluster failed: an executor was lost"

@@ -45,6 +45,7 @@ impl Dispatcher {
         let Some(schedule) = spec.schedule.as_ref().filter(|_| !entry.job.paused) else {
             return Ok(());
         };
+        self.access.check(spec, params)?;
         let mut dates: BTreeSet<NaiveDate> = horizon(schedule, now).into_iter().collect();
         let job = &entry.job.name;
         self.core.with_index(|index| {

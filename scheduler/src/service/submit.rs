@@ -7,7 +7,7 @@ use rankmill_engine::functions::TimeZone;
 use rankmill_jobs::spec::{Params, Spec};
 use sha2::{Digest, Sha256};
 
-use super::jobs::parse_spec;
+use super::jobs::{check_caller, parse_spec};
 use super::{Caller, Service};
 use crate::core::{Core, Stop, happened};
 use crate::error::{Error, Result};
@@ -122,6 +122,10 @@ fn kind_of(
     let params = Params::new(&core.lake, set.clone());
     let spec = parse_spec(&text, origin, &params)?;
     service.check_access(caller, &spec, &params)?;
+    if request.spec.is_some() {
+        // It would count as a run of that job, and keep others from its dates.
+        check_caller(service, core, caller, &spec.name)?;
+    }
     let (from, to) = dates(&spec, request.from.as_deref(), request.to.as_deref())?;
     Ok(RunKind::Ranking {
         job: spec.name,

@@ -167,6 +167,8 @@ pub(crate) struct NodeOptions {
     pub(crate) gate: Arc<Gate>,
     /// In place of the lake's own.
     pub(crate) store: Option<Arc<dyn ObjectStore>>,
+    /// Where specs may read and write, if not in the whole lake.
+    pub(crate) prefixes: Option<Vec<String>>,
 }
 
 impl Default for NodeOptions {
@@ -180,6 +182,7 @@ impl Default for NodeOptions {
             },
             gate: Gate::new(1_000),
             store: None,
+            prefixes: None,
         }
     }
 }
@@ -237,8 +240,9 @@ impl Node {
         .await?;
         let session = session.with_compute(options.gate);
         let gaps = Gaps::new(session.clone());
-        let access = Access::new(&[lake.path()])?;
-        let service = Service::new(access, Arc::new(Waiter), true, metrics);
+        let prefixes = options.prefixes.unwrap_or_else(|| vec![lake.path()]);
+        let access = Access::new(&prefixes)?;
+        let service = Service::new(access.clone(), Arc::new(Waiter), true, metrics);
         service.lead(Lead {
             core: Arc::clone(&core),
             gaps: gaps.clone(),
@@ -249,6 +253,7 @@ impl Node {
             session,
             generator: Arc::new(Waiter),
             gaps,
+            access,
         };
         Ok(Self {
             service,

@@ -239,3 +239,40 @@ async fn stops_of_the_scheduler_never_count() {
         "{refused:?}"
     );
 }
+
+/// What is allowed is asked when a run starts, not only when it was submitted.
+#[tokio::test]
+async fn what_is_not_allowed_any_more_is_not_done() {
+    let lake = Lake::new([1]);
+    let node = Node::idle(&lake, NodeOptions::default()).await.unwrap();
+    let schedule = "schedule: { cron: '10 0 * * *', timezone: UTC, repair_days: 4 }";
+    node.apply_spec(&Lake::spec_with("top", schedule)).await;
+    let id = node.submit("top", "2026-01-01", "").await;
+    let made = crate::model::SubmitRun {
+        job: None,
+        generate: Some("x".into()),
+        from: None,
+        to: None,
+        ..submission("", "", "")
+    };
+    let caller = Default::default();
+    let made = node.service.submit(&caller, made, None).await.unwrap();
+    let next = NodeOptions {
+        epoch: 2,
+        prefixes: Some(vec![format!("{}/team", lake.path())]),
+        ..NodeOptions::default()
+    };
+    let node = Node::start(&lake, next).await;
+    for id in [id, made.summary.id] {
+        let run = node.ended(id).await;
+        assert_eq!(run.summary.state, RunState::Failed, "{run:?}");
+        assert_eq!(run.attempts_made.len(), 1);
+        let error = run.summary.error.unwrap();
+        assert!(error.contains("allowed prefixes"), "{error}");
+    }
+    assert!(!lake.file("out").exists() && !lake.file("made").exists());
+    let entry = node.core.job("top").unwrap();
+    let now = super::at("2026-01-02T12:00:00Z");
+    assert!(node.dispatcher.repair_job(&entry, now).await.is_err());
+    node.stop().await;
+}

@@ -148,6 +148,14 @@ async fn a_list_of_many_runs_reads_nothing() {
     assert_eq!(found, all);
     assert_eq!(requests(), (0, 0));
 
+    node.core.with_index(|index| {
+        assert_eq!(index.count(RunState::Failed), RUNS as u64 / 1_000);
+        assert_eq!(
+            index.count(RunState::Succeeded),
+            (RUNS - RUNS / 1_000) as u64
+        );
+        assert_eq!(index.count(RunState::Running), 0);
+    });
     let none = list(RunFilter {
         job: Some("nobody's".to_owned()),
         ..RunFilter::default()

@@ -241,6 +241,13 @@ async fn a_token_keeps_to_its_folders() {
         ..submission("own", "2026-01-01", "")
     };
     refused.push(service.submit(&team, outside, None).await.err());
+    // Under another's name.
+    let once = SubmitRun {
+        job: None,
+        spec: Some(own.replace("name: own", "name: top")),
+        ..request.clone()
+    };
+    refused.push(service.submit(&team, once, None).await.err());
     // All over the lake.
     let generated = SubmitRun {
         job: None,
