@@ -49,6 +49,12 @@ impl Access {
         Ok(())
     }
 
+    /// Fails unless the whole lake is allowed, as what writes anywhere in it needs.
+    pub fn check_lake(&self, field: &str, lake: &str) -> Result<()> {
+        let lake = parse("lake", lake)?;
+        self.check_place(field, &lake, &lake)
+    }
+
     fn check_place(&self, field: &str, place: &Location, lake: &Location) -> Result<()> {
         let forbidden = || Error::Forbidden {
             field: field.to_owned(),

@@ -8,6 +8,7 @@ mod run;
 
 pub use backfill::{BackfillId, BackfillOnly, BackfillOrder, BackfillPlan, BackfillRequest};
 pub use executor::Executor;
+pub(crate) use job::JobRecord;
 pub use job::{Job, JobView};
 pub use run::{
     Attempt, DateResult, Event, Interruption, Priority, Progress, Run, RunId, RunKind, RunState,

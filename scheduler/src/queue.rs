@@ -8,7 +8,8 @@
 //! - Two runs of one job whose dates overlap never run at once, and a run that waits for that
 //!   reason is not overtaken by later ones that would make it wait longer.
 //! - A backfill's runs start in their order, a limited number at once; of several backfills, the
-//!   one with the fewest runs under way goes first.
+//!   one with the fewest runs under way goes first. Where only one may run at once, it has to end
+//!   before the next one begins, also if it waits for another attempt.
 
 #[cfg(test)]
 mod tests;
@@ -115,7 +116,13 @@ pub(crate) fn startable(
         }
     }
 
-    let mut background: Vec<&Item> = ready().filter(|item| item.is_background()).collect();
+    let first = first_of_backfills(queued.iter().chain(running));
+    let is_next = |item: &&Item| {
+        let place = item.backfill.filter(|place| place.max_parallel == 1);
+        place.is_none_or(|place| first.get(&place.id) == Some(&place.sequence))
+    };
+    let background = ready().filter(|item| item.is_background());
+    let mut background: Vec<&Item> = background.filter(is_next).collect();
     background.sort_by_key(|item| {
         let place = item.backfill.map(|place| place.sequence);
         (item.ready_at, place, item.id)
@@ -164,6 +171,16 @@ pub(crate) fn startable(
         }
     }
     started
+}
+
+/// The lowest place of each backfill among its runs that have not ended.
+fn first_of_backfills<'a>(items: impl Iterator<Item = &'a Item>) -> HashMap<BackfillId, u32> {
+    let mut first: HashMap<BackfillId, u32> = HashMap::new();
+    for place in items.filter_map(|item| item.backfill) {
+        let lowest = first.entry(place.id).or_insert(place.sequence);
+        *lowest = place.sequence.min(*lowest);
+    }
+    first
 }
 
 impl Item {

@@ -16,7 +16,7 @@ use super::Dispatcher;
 use super::judge::{Failure, Next, conclude};
 use super::observer::{Notes, RunObserver, observe};
 use crate::core::{Core, RunCell, Stop, close_attempt, happened};
-use crate::error::{Error, describe};
+use crate::error::{Error, describe, scrub};
 use crate::metrics::{FailureCause, Metrics};
 use crate::model::{Attempt, Interruption, Run, RunKind, RunState};
 
@@ -146,7 +146,7 @@ impl Dispatcher {
                     .generator
                     .generate(lake, options, &progress, &stop)
                     .await;
-                generated.map_err(Failure::other)
+                generated.map_err(|reason| Failure::other(scrub(&reason)))
             }
         }
     }

@@ -73,6 +73,23 @@ fn a_backfill_goes_on_beside_runs_that_fill_all_slots() {
 }
 
 #[test]
+fn one_by_one_means_that_the_one_before_has_ended() {
+    let id = BackfillId::new();
+    let waits = Item {
+        ready_at: at(20),
+        ..backfill(id, 1, 0, "a")
+    };
+    let queued = [backfill(id, 1, 1, "a"), waits.clone()];
+    let start = |queued: &[Item], running: &[Item], now| {
+        startable(queued, running, &limits(1, 3, 1), at(now))
+    };
+    assert!(start(&queued, &[], 10).is_empty());
+    assert_eq!(start(&queued, &[], 20), [waits.id]);
+    assert!(start(&queued[..1], &[waits], 20).is_empty());
+    assert_eq!(start(&queued[..1], &[], 10), [queued[0].id]);
+}
+
+#[test]
 fn two_backfills_share_the_slots() {
     let (a, b) = (BackfillId::new(), BackfillId::new());
     let mut queued: Vec<Item> = (0..10).map(|s| backfill(a, 8, s, "a")).collect();
@@ -183,10 +200,16 @@ proptest! {
             .collect();
         for item in &blocked {
             let in_the_way = blocked.iter().any(|other| other.id != item.id && other.collides(item));
+            // One by one means that the one before has ended, not only that it doesn't run.
+            let too_soon = item.backfill.is_some_and(|place| {
+                let others = running.iter().chain(second).filter_map(|other| other.backfill);
+                let earlier = |other: Place| other.id == place.id && other.sequence < place.sequence;
+                place.max_parallel == 1 && others.into_iter().any(earlier)
+            });
             let mut with = together.clone();
             with.push(item);
             prop_assert!(
-                in_the_way || check_together(&with, &limits).is_err(),
+                in_the_way || too_soon || check_together(&with, &limits).is_err(),
                 "{:?} could start",
                 item
             );

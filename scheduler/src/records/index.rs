@@ -42,6 +42,7 @@ pub(crate) struct Index {
     runs: BTreeMap<RunId, Indexed>,
     by_job: HashMap<String, BTreeSet<RunId>>,
     by_key: HashMap<Key, RunId>,
+    counts: HashMap<RunState, u64>,
 }
 
 impl Index {
@@ -62,7 +63,12 @@ impl Index {
             let key = (run.submitted_by.clone(), key.clone());
             self.by_key.insert(key, id);
         }
-        self.runs.insert(id, run);
+        *self.counts.entry(run.summary.state).or_default() += 1;
+        if let Some(before) = self.runs.insert(id, run)
+            && let Some(count) = self.counts.get_mut(&before.summary.state)
+        {
+            *count -= 1;
+        }
     }
 
     pub(crate) fn get(&self, id: RunId) -> Option<&Indexed> {
@@ -107,11 +113,7 @@ impl Index {
 
     /// How many runs are in each state.
     pub(crate) fn counts(&self) -> HashMap<RunState, u64> {
-        let mut counts = HashMap::new();
-        for run in self.runs.values() {
-            *counts.entry(run.summary.state).or_insert(0) += 1;
-        }
-        counts
+        self.counts.clone()
     }
 
     /// For each of some dates of a job, the newest run for it that has ended.

@@ -1,1 +1,5 @@
+//! What may be asked, and by whom.
 
+mod allowed;
+mod backfills;
+mod keys;

@@ -119,6 +119,8 @@ pub(crate) struct NodeOptions {
     pub(crate) gate: Arc<Gate>,
     /// In place of the lake's own.
     pub(crate) store: Option<Arc<dyn ObjectStore>>,
+    /// The one prefix that is allowed to all, in place of the lake.
+    pub(crate) allowed: Option<String>,
 }
 
 impl Default for NodeOptions {
@@ -132,6 +134,7 @@ impl Default for NodeOptions {
             },
             gate: Gate::new(1_000),
             store: None,
+            allowed: None,
         }
     }
 }
@@ -191,7 +194,7 @@ impl Node {
         .await?;
         let session = session.with_compute(options.gate);
         let gaps = Gaps::new(session.clone());
-        let access = Access::new(&[lake.path()])?;
+        let access = Access::new(&[options.allowed.unwrap_or_else(|| lake.path())])?;
         let service = Service::new(access, Arc::new(Waiter), true, metrics);
         service.lead(Lead {
             core: Arc::clone(&core),

@@ -19,6 +19,8 @@ pub(crate) struct Faults {
     pub(crate) lose_answers: usize,
     /// So many writes fail.
     pub(crate) fail_writes: usize,
+    /// All writes fail after so many.
+    pub(crate) fail_writes_after: Option<usize>,
     /// So many reads were made.
     pub(crate) reads: usize,
 }
@@ -71,7 +73,15 @@ impl ObjectStore for Flaky {
         payload: PutPayload,
         options: PutOptions,
     ) -> Result<PutResult> {
-        if take(&mut self.faults.lock().unwrap().fail_writes) {
+        let fails = {
+            let mut faults = self.faults.lock().unwrap();
+            let gone = faults
+                .fail_writes_after
+                .as_mut()
+                .is_some_and(|left| !take(left));
+            gone || take(&mut faults.fail_writes)
+        };
+        if fails {
             return Err(away());
         }
         let put = self.inner.put_opts(location, payload, options).await?;
