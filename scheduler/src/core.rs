@@ -10,7 +10,7 @@ mod tests;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rankmill_jobs::publication::Retry;
 use tokio::sync::{Notify, watch};
@@ -26,6 +26,8 @@ use crate::model::{Run, RunId, RunState};
 use crate::options::Limits;
 use crate::records::{Folder, Index, Layout, Loaded, load};
 
+/// For so long after a change of leaders, the one before may queue runs without having noticed.
+pub(crate) const STRAY_AGE: Duration = Duration::from_secs(10 * 60);
 /// Ended runs whose records are kept in memory.
 const RECENT_RUNS: usize = 256;
 

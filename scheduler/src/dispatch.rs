@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::Utc;
+use chrono::{DateTime, TimeDelta, Utc};
 use rankmill_engine::Session;
 use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
@@ -23,7 +23,7 @@ use crate::core::{Core, Stop};
 use crate::gaps::Gaps;
 use crate::generate::LoadGenerator;
 use crate::model::{RunId, RunState};
-use crate::queue::{Item, startable};
+use crate::queue::{Item, giving_way, startable};
 
 /// How often is looked for runs whose wait is over, besides when something happens.
 const TICK: Duration = Duration::from_secs(1);
@@ -61,7 +61,7 @@ impl Dispatcher {
 
         let mut attempts = Attempts::default();
         let why = loop {
-            attempts.start(&self);
+            let wait = attempts.start(&self);
             tokio::select! {
                 biased;
                 why = halt.wait_for(Option::is_some) => {
@@ -69,7 +69,7 @@ impl Dispatcher {
                 }
                 () = attempts.ended() => {}
                 () = self.core.wake.notified() => {}
-                () = tokio::time::sleep(TICK) => {}
+                () = tokio::time::sleep(wait) => {}
             }
         };
         // Dropping the tasks drops what they compute.
@@ -81,6 +81,14 @@ impl Dispatcher {
     }
 }
 
+/// How long until a queued run's wait is over; at most a tick.
+fn until_next(queued: &[Item], now: DateTime<Utc>) -> Duration {
+    let waits = queued.iter().map(|item| item.ready_at - now);
+    let next = waits.filter(|wait| *wait > TimeDelta::zero()).min();
+    let next = next.and_then(|wait| wait.to_std().ok());
+    next.map_or(TICK, |wait| wait.min(TICK))
+}
+
 /// The attempts under way.
 #[derive(Default)]
 struct Attempts {
@@ -89,8 +97,8 @@ struct Attempts {
 }
 
 impl Attempts {
-    /// Starts what may start.
-    fn start(&mut self, dispatcher: &Dispatcher) {
+    /// Starts what may start; gives how long to wait before looking again.
+    fn start(&mut self, dispatcher: &Dispatcher) -> Duration {
         let core = &dispatcher.core;
         let under_way = |id: RunId| self.runs.values().any(|run| *run == id);
         let mut running: Vec<Item> = Vec::new();
@@ -102,7 +110,8 @@ impl Attempts {
                 queued.push(item);
             }
         }
-        for id in startable(&queued, &running, &core.limits, Utc::now()) {
+        let now = Utc::now();
+        for id in startable(&queued, &running, &core.limits, now) {
             let Some(cell) = core.active(id) else {
                 continue;
             };
@@ -111,7 +120,19 @@ impl Attempts {
             let task = self.tasks.spawn(attempt);
             self.runs.insert(task.id(), id);
         }
+        for id in giving_way(&queued, &running, &core.limits, now) {
+            if let Some(cell) = core.active(id) {
+                // A cancel is not taken back.
+                let gives_way = |stop: &mut Option<Stop>| {
+                    let unasked = stop.is_none();
+                    stop.get_or_insert(Stop::GiveWay);
+                    unasked
+                };
+                cell.stop.send_if_modified(gives_way);
+            }
+        }
         core.count_runs();
+        until_next(&queued, now)
     }
 
     /// One has ended.

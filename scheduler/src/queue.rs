@@ -6,7 +6,8 @@
 //! - Scheduled runs go before those that a person asked for, but not for ever: who has waited for
 //!   [`PATIENCE`] is as urgent. Otherwise, first come, first served.
 //! - Two runs of one job whose dates overlap never run at once, and a run that waits for that
-//!   reason is not overtaken by later ones that would make it wait longer.
+//!   reason is not overtaken by later ones that would make it wait longer. A scheduled run
+//!   doesn't wait for those of a backfill or a repair: they give way, and come again after it.
 //! - A backfill's runs start in their order, a limited number at once; of several backfills, the
 //!   one with the fewest runs under way goes first. Where only one may run at once, it has to end
 //!   before the next one begins, also if it waits for another attempt.
@@ -95,33 +96,20 @@ pub(crate) fn startable(
     limits: &Limits,
     now: DateTime<Utc>,
 ) -> Vec<RunId> {
-    let mut taken: Vec<&Item> = running.iter().collect();
-    let mut blocked: Vec<&Item> = Vec::new();
-    let mut started = Vec::new();
-    let ready = || queued.iter().filter(|item| item.ready_at <= now);
-
-    let mut urgent: Vec<&Item> = ready().filter(|item| !item.is_background()).collect();
-    urgent.sort_by_key(|item| {
-        let waited = now - item.ready_at;
-        let scheduled = item.priority == Priority::Scheduled || waited >= PATIENCE;
-        (!scheduled, item.ready_at, item.id)
-    });
-    for item in urgent {
-        let full = count(&taken, |t| !t.is_background()) >= limits.runs;
-        if !full && may_start(item, &taken, &blocked, limits) {
-            taken.push(item);
-            started.push(item.id);
-        } else {
-            blocked.push(item);
-        }
-    }
+    let Urgent {
+        mut taken,
+        mut blocked,
+        mut started,
+        ..
+    } = urgent(queued, running, limits, now);
 
     let first = first_of_backfills(queued.iter().chain(running));
     let is_next = |item: &&Item| {
         let place = item.backfill.filter(|place| place.max_parallel == 1);
         place.is_none_or(|place| first.get(&place.id) == Some(&place.sequence))
     };
-    let background = ready().filter(|item| item.is_background());
+    let ready = queued.iter().filter(|item| item.ready_at <= now);
+    let background = ready.filter(|item| item.is_background());
     let mut background: Vec<&Item> = background.filter(is_next).collect();
     background.sort_by_key(|item| {
         let place = item.backfill.map(|place| place.sequence);
@@ -181,6 +169,76 @@ fn first_of_backfills<'a>(items: impl Iterator<Item = &'a Item>) -> HashMap<Back
         *lowest = place.sequence.min(*lowest);
     }
     first
+}
+
+/// The backfills' and repairs' runs under way that are to stop for a scheduled one, which could
+/// start but for them.
+pub(crate) fn giving_way(
+    queued: &[Item],
+    running: &[Item],
+    limits: &Limits,
+    now: DateTime<Utc>,
+) -> Vec<RunId> {
+    urgent(queued, running, limits, now).give_way
+}
+
+/// What becomes of those that a schedule or a person asked for.
+struct Urgent<'a> {
+    /// What runs, and what starts.
+    taken: Vec<&'a Item>,
+    /// What has to wait.
+    blocked: Vec<&'a Item>,
+    started: Vec<RunId>,
+    /// What is to stop, so that they can start.
+    give_way: Vec<RunId>,
+}
+
+fn urgent<'a>(
+    queued: &'a [Item],
+    running: &'a [Item],
+    limits: &Limits,
+    now: DateTime<Utc>,
+) -> Urgent<'a> {
+    let mut waiting: Vec<&Item> = queued
+        .iter()
+        .filter(|item| item.ready_at <= now && !item.is_background())
+        .collect();
+    waiting.sort_by_key(|item| {
+        let waited = now - item.ready_at;
+        let scheduled = item.priority == Priority::Scheduled || waited >= PATIENCE;
+        (!scheduled, item.ready_at, item.id)
+    });
+    let (background, mut foreground): (Vec<&Item>, Vec<&Item>) =
+        running.iter().partition(|item| item.is_background());
+    // Slots are kept for those that others give way to.
+    let mut blocked: Vec<&Item> = Vec::new();
+    let mut started: Vec<&Item> = Vec::new();
+    let mut give_way: Vec<RunId> = Vec::new();
+    for item in waiting {
+        let full = foreground.len() >= limits.runs;
+        if full || !may_start(item, &foreground, &blocked, limits) {
+            blocked.push(item);
+            continue;
+        }
+        let in_its_way = || background.iter().filter(|other| item.collides(other));
+        if in_its_way().next().is_none() {
+            foreground.push(item);
+            started.push(item);
+            continue;
+        }
+        blocked.push(item);
+        if item.priority == Priority::Scheduled {
+            foreground.push(item);
+            give_way.extend(in_its_way().map(|other| other.id));
+        }
+    }
+    let taken = running.iter().chain(started.iter().copied());
+    Urgent {
+        taken: taken.collect(),
+        blocked,
+        started: started.iter().map(|item| item.id).collect(),
+        give_way,
+    }
 }
 
 impl Item {

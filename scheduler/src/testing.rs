@@ -5,5 +5,5 @@ mod node;
 mod stores;
 
 pub(crate) use lake::{Lake, day};
-pub(crate) use node::{Gate, Node, NodeOptions, submission};
-pub(crate) use stores::{Faults, Flaky};
+pub(crate) use node::{Gate, Node, NodeOptions, submission, until};
+pub(crate) use stores::{Death, Faults, Flaky};

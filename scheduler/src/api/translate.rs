@@ -107,6 +107,7 @@ fn interruption(interrupted: Option<model::Interruption>) -> String {
         Some(M::SchedulerStopped) => "scheduler_stopped",
         Some(M::SchedulerDied) => "scheduler_died",
         Some(M::ClusterFailed) => "cluster_failed",
+        Some(M::GaveWay) => "gave_way",
     };
     text.to_owned()
 }

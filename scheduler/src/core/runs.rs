@@ -26,6 +26,8 @@ pub(crate) enum Stop {
     Cancel,
     /// The scheduler stops.
     Shutdown,
+    /// A scheduled run needs the dates of this one of a backfill or a repair.
+    GiveWay,
 }
 
 /// A run that goes on.
@@ -116,7 +118,31 @@ impl Core {
     }
 
     /// Queues a new run. `None` if a run of that id exists already.
-    pub(crate) async fn queue(&self, mut run: Run) -> Result<Option<Arc<RunCell>>> {
+    pub(crate) async fn queue(&self, run: Run) -> Result<Option<Arc<RunCell>>> {
+        let Some(cell) = self.write_new(run).await? else {
+            return Ok(None);
+        };
+        self.admit([&cell]);
+        Ok(Some(self.active(cell.run().id).unwrap_or(cell)))
+    }
+
+    /// Queues new runs, none of which starts before all are written: else they would not start
+    /// in their order. If that fails, those that were written are queued all the same. One that
+    /// exists already stays as it is.
+    pub(crate) async fn queue_all(&self, runs: Vec<Run>) -> Result<()> {
+        let writes: Vec<_> = runs.into_iter().map(|run| self.write_new(run)).collect();
+        let written: Vec<Result<Option<Arc<RunCell>>>> = stream::iter(writes)
+            .buffered(CONCURRENT_WRITES)
+            .collect()
+            .await;
+        self.admit(written.iter().flatten().flatten());
+        written
+            .into_iter()
+            .try_for_each(|written| written.map(drop))
+    }
+
+    /// Writes the record of a new run.
+    async fn write_new(&self, mut run: Run) -> Result<Option<Arc<RunCell>>> {
         self.check_open()?;
         run.epoch = self.epoch;
         let path = self.layout.run(run.id);
@@ -135,17 +161,26 @@ impl Core {
         };
         // Only now is it sure that a successor finds it.
         self.check_leads().map_err(Error::unsure)?;
-        let cell = Arc::new(RunCell::new(Stored {
+        let stored = Stored {
             value: run,
             version,
-        }));
-        let run = cell.run();
+        };
+        Ok(Some(Arc::new(RunCell::new(stored))))
+    }
+
+    /// Takes runs that were written into the queue, all at once.
+    fn admit<'a>(&self, cells: impl IntoIterator<Item = &'a Arc<RunCell>>) {
         let mut state = self.state();
-        state.index.put(Indexed::from(&*run));
-        state.active.insert(run.id, Arc::clone(&cell));
+        for cell in cells {
+            let run = cell.run();
+            // Whoever looks for strays may have found it first.
+            if !state.index.contains(run.id) {
+                state.index.put(Indexed::from(&*run));
+                state.active.insert(run.id, Arc::clone(cell));
+            }
+        }
         drop(state);
         self.wake.notify_one();
-        Ok(Some(cell))
     }
 
     /// Changes a run's record. `change` may be called several times, each time on what the record

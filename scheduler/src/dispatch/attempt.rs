@@ -238,10 +238,14 @@ fn end(core: &Core, run: &mut Run, ended: &Ended, now: DateTime<Utc>, chance: f6
             happened(run, now, "cancelled");
             done(run, RunState::Cancelled);
         }
-        Ended::Stopped(_) => {
-            let reason = "scheduler stopped";
-            let stopped = Interruption::SchedulerStopped;
-            close_attempt(run, now, Some(reason.to_owned()), Some(stopped));
+        Ended::Stopped(why) => {
+            let (reason, interruption) = match why {
+                Stop::GiveWay => ("made room for a scheduled run", Interruption::GaveWay),
+                Stop::Cancel | Stop::Shutdown => {
+                    ("scheduler stopped", Interruption::SchedulerStopped)
+                }
+            };
+            close_attempt(run, now, Some(reason.to_owned()), Some(interruption));
             happened(run, now, reason);
             run.state = RunState::Queued;
         }

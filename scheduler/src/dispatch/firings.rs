@@ -36,7 +36,7 @@ impl Dispatcher {
     }
 
     /// Queues what is due of a job; gives the time from which to look next.
-    async fn fire(
+    pub(super) async fn fire(
         &self,
         entry: &JobEntry,
         from: DateTime<Utc>,

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use chrono::{TimeDelta, Utc};
+use chrono::Utc;
 
 use super::Dispatcher;
-use crate::core::Core;
+use crate::core::{Core, STRAY_AGE};
 use crate::error::Result;
 use crate::model::RunId;
 use crate::records::{SEGMENT_RUNS, new_runs, write_segment};
@@ -15,8 +15,6 @@ const TICK: Duration = Duration::from_secs(60);
 /// Runs of this month that have ended are put into a segment of the index when there are so many;
 /// those of a month before, once all of it has ended.
 const INDEX_FROM: usize = 200;
-/// A scheduler that lost its place may have queued a run so long ago.
-const STRAY_AGE: TimeDelta = TimeDelta::minutes(10);
 
 impl Dispatcher {
     pub(super) async fn keep_house(&self) {

@@ -1,7 +1,52 @@
 //! Runs over a small lake, with real computations.
 
-use crate::model::RunState;
+mod attempts;
+mod calendar;
+mod cancels;
+mod deaths;
+mod house;
+mod order;
+mod repairs;
+
+use std::path::PathBuf;
+
+use chrono::{DateTime, Utc};
+
+use crate::model::{Run, RunId, RunState};
 use crate::testing::{Lake, Node, NodeOptions, day};
+
+/// An instant.
+fn at(text: &str) -> DateTime<Utc> {
+    text.parse().unwrap()
+}
+
+/// The records of all runs, as they lie in the lake, oldest first.
+fn records(lake: &Lake) -> Vec<Run> {
+    let mut runs: Vec<Run> = files_below(lake.file("_rankmill/runs"))
+        .into_iter()
+        .filter(|file| file.extension().is_some_and(|end| end == "json"))
+        .map(|file| serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap())
+        .collect();
+    runs.sort_by_key(|run| run.id);
+    runs
+}
+
+fn record(lake: &Lake, id: RunId) -> Run {
+    records(lake).into_iter().find(|run| run.id == id).unwrap()
+}
+
+fn files_below(folder: PathBuf) -> Vec<PathBuf> {
+    let Ok(found) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let paths = found.map(|entry| entry.unwrap().path());
+    paths
+        .flat_map(|path| match path.is_dir() {
+            true => files_below(path),
+            false => vec![path],
+        })
+        .collect()
+}
 
 #[tokio::test]
 async fn a_submitted_run_publishes() {

@@ -277,6 +277,8 @@ pub enum Interruption {
     SchedulerStopped,
     /// The scheduler died, or another one took over.
     SchedulerDied,
+    /// A run of a backfill or a repair made room for a scheduled one.
+    GaveWay,
     /// The cluster lost an executor, or could not compute for a while.
     ClusterFailed,
 }

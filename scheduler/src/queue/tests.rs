@@ -90,6 +90,38 @@ fn one_by_one_means_that_the_one_before_has_ended() {
 }
 
 #[test]
+fn backfills_give_way_to_todays_run() {
+    let id = BackfillId::new();
+    let running = [backfill(id, 2, 3, "a"), backfill(id, 2, 9, "a")];
+    let today = item(Priority::Scheduled, "a", 3, 2, 5);
+    let give = |queued: &[Item], limits: &Limits| giving_way(queued, &running, limits, at(9));
+    let queued = [today.clone(), backfill(id, 2, 4, "a")];
+    assert_eq!(give(&queued, &limits(1, 2, 1)), [running[0].id]);
+    // Nothing starts meanwhile that would be in its way again.
+    assert!(startable(&queued, &running, &limits(1, 3, 1), at(9)).is_empty());
+    let other = item(Priority::Normal, "b", 0, 1, 0);
+    let both = [today.clone(), other.clone()];
+    assert!(startable(&both, &running, &limits(1, 2, 1), at(9)).is_empty());
+    assert_eq!(
+        startable(&both, &running, &limits(2, 2, 1), at(9)),
+        [other.id]
+    );
+    // Not for somebody who asked, nor before its time, nor where it has no slot.
+    let asked = item(Priority::Normal, "a", 3, 2, 5);
+    assert!(give(&[asked], &limits(1, 2, 1)).is_empty());
+    let later = item(Priority::Scheduled, "a", 3, 2, 10);
+    assert!(give(&[later], &limits(1, 2, 1)).is_empty());
+    let full = [running[0].clone(), item(Priority::Normal, "b", 0, 1, 0)];
+    assert!(giving_way(&queued, &full, &limits(1, 2, 1), at(9)).is_empty());
+    // Once the way is free.
+    let free = &running[1..];
+    assert_eq!(
+        startable(&queued, free, &limits(1, 2, 1), at(9)),
+        [today.id]
+    );
+}
+
+#[test]
 fn two_backfills_share_the_slots() {
     let (a, b) = (BackfillId::new(), BackfillId::new());
     let mut queued: Vec<Item> = (0..10).map(|s| backfill(a, 8, s, "a")).collect();
@@ -198,6 +230,18 @@ proptest! {
             .iter()
             .filter(|i| i.ready_at <= at(now) && !next.contains(&i.id))
             .collect();
+        // Slots are kept for scheduled runs that others give way to.
+        let gives_way: HashSet<RunId> =
+            giving_way(second, &running, &limits, at(now)).into_iter().collect();
+        let leaving = |item: &&&Item| gives_way.contains(&item.id);
+        prop_assert!(together.iter().filter(leaving).all(|item| item.is_background()));
+        let kept: Vec<&Item> = blocked
+            .iter()
+            .filter(|i| i.priority == Priority::Scheduled)
+            .filter(|i| together.iter().filter(leaving).any(|other| other.collides(i)))
+            .copied()
+            .collect();
+        prop_assert_eq!(kept.is_empty(), gives_way.is_empty());
         for item in &blocked {
             let in_the_way = blocked.iter().any(|other| other.id != item.id && other.collides(item));
             // One by one means that the one before has ended, not only that it doesn't run.
@@ -206,7 +250,10 @@ proptest! {
                 let earlier = |other: Place| other.id == place.id && other.sequence < place.sequence;
                 place.max_parallel == 1 && others.into_iter().any(earlier)
             });
-            let mut with = together.clone();
+            let is_kept = kept.iter().any(|kept| kept.id == item.id);
+            let in_the_way = in_the_way || is_kept;
+            let mut with: Vec<&Item> = together.iter().filter(|i| !leaving(i)).copied().collect();
+            with.extend(&kept);
             with.push(item);
             prop_assert!(
                 in_the_way || too_soon || check_together(&with, &limits).is_err(),

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use chrono::{Days, NaiveDate, Utc};
-use futures::stream::{self, StreamExt, TryStreamExt};
 use rankmill_jobs::spec::Spec;
 
 use super::keys::{self, LedTo, Queued};
@@ -18,8 +17,6 @@ use crate::model::{
     RunKind, Trigger,
 };
 
-/// Runs queued at once.
-const CONCURRENT_WRITES: usize = 16;
 /// Days after the last one that are looked at together.
 const DAYS_AHEAD: u64 = 31;
 
@@ -54,8 +51,9 @@ pub(super) async fn backfill(
             keys::claim(core, caller, &key, &digest, planned).await?
         }
     };
-    let LedTo::Backfill(planned) = led_to else {
-        return Err(keys::used(&key));
+    let planned = match led_to {
+        LedTo::Backfill(planned) => planned,
+        LedTo::Run { run_id } => return Err(keys::used(&key, &run_id)),
     };
     let _one_at_a_time = service.inner.keyed.lock().await;
     queue(core, &entry, caller, request, planned).await
@@ -176,14 +174,8 @@ async fn queue(
             ..Run::new(kind, trigger, now)
         }
     });
-    // Boxed, so that the stream's type says nothing of lifetimes.
-    let runs: Vec<Run> = runs.collect();
-    let queued: Vec<_> = runs.into_iter().map(|run| core.queue(run)).collect();
-    stream::iter(queued)
-        .buffered(CONCURRENT_WRITES)
-        // One that exists already was queued when the same was asked before.
-        .try_for_each(|_| std::future::ready(Ok(())))
-        .await?;
+    // One that exists already was queued when the same was asked before.
+    core.queue_all(runs.collect()).await?;
     Ok(planned.into())
 }
 

@@ -2,6 +2,8 @@
 //! anything is queued and only if nothing is there. So the store decides, whichever scheduler is
 //! asked, and however often.
 
+use std::fmt::Display;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -65,10 +67,10 @@ pub(super) fn check(key: &str) -> Result<()> {
     Ok(())
 }
 
-/// The request was another one.
-pub(super) fn used(key: &str) -> Error {
+/// The key has led to something else.
+pub(super) fn used(key: &str, led_to: &impl Display) -> Error {
     Error::Conflict {
-        reason: format!("the key '{key}' was used for another request"),
+        reason: format!("the key '{key}' was used for another request, of run {led_to}"),
     }
 }
 
@@ -121,6 +123,9 @@ fn path_of(core: &Core, caller: &Caller, key: &str) -> Result<object_store::path
 fn same(claim: Claim, key: &str, request_sha256: &str) -> Result<LedTo> {
     match claim.request_sha256 == request_sha256 {
         true => Ok(claim.led_to),
-        false => Err(used(key)),
+        false => Err(match claim.led_to {
+            LedTo::Run { run_id } => used(key, &run_id),
+            LedTo::Backfill(queued) => used(key, &queued.id),
+        }),
     }
 }

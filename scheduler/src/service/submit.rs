@@ -57,14 +57,15 @@ async fn queue(
     if let Some((id, known)) = known {
         return match known.as_ref() == Some(&digest) {
             true => core.view(id).await,
-            false => Err(keys::used(&key)),
+            false => Err(keys::used(&key, &id)),
         };
     }
     // Only now: a date such as `yesterday` may be another one since the first request.
     let run = new()?;
     let led_to = LedTo::Run { run_id: run.id };
-    let LedTo::Run { run_id } = keys::claim(core, caller, &key, &digest, led_to).await? else {
-        return Err(keys::used(&key));
+    let run_id = match keys::claim(core, caller, &key, &digest, led_to).await? {
+        LedTo::Run { run_id } => run_id,
+        LedTo::Backfill(other) => return Err(keys::used(&key, &other.id)),
     };
     let run = Run {
         id: run_id,

@@ -39,8 +39,15 @@ pub(crate) struct Gate {
     pub(crate) open: Semaphore,
     /// So many computations fail as if an executor had been lost.
     pub(crate) lose: AtomicUsize,
+    /// So many fail as if the store had been away.
+    pub(crate) stumble: AtomicUsize,
+    /// So many panic.
+    pub(crate) panic: AtomicUsize,
     /// Computations that have begun.
     pub(crate) begun: AtomicUsize,
+    /// Those under way, and the most there ever were.
+    inside: AtomicUsize,
+    most: AtomicUsize,
 }
 
 impl Gate {
@@ -49,9 +56,46 @@ impl Gate {
         Arc::new(Self {
             open: Semaphore::new(permits),
             lose: AtomicUsize::new(0),
+            stumble: AtomicUsize::new(0),
+            panic: AtomicUsize::new(0),
             begun: AtomicUsize::new(0),
+            inside: AtomicUsize::new(0),
+            most: AtomicUsize::new(0),
         })
     }
+
+    /// Computations that have begun.
+    pub(crate) fn begun(&self) -> usize {
+        self.begun.load(Ordering::SeqCst)
+    }
+
+    /// The most computations that were ever under way at once.
+    pub(crate) fn most(&self) -> usize {
+        self.most.load(Ordering::SeqCst)
+    }
+
+    /// Counts a computation as under way until it is over.
+    fn enter(&self) -> Inside<'_> {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        let inside = self.inside.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(inside, Ordering::SeqCst);
+        Inside(self)
+    }
+}
+
+struct Inside<'a>(&'a Gate);
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.0.inside.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Counts one down, if there is one left.
+fn take(left: &AtomicUsize) -> bool {
+    let down = |left: usize| left.checked_sub(1);
+    left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, down)
+        .is_ok()
 }
 
 #[async_trait]
@@ -63,17 +107,21 @@ impl Compute for Gate {
         plan: &LogicalPlan,
         progress: &(dyn Fn(ScanProgress) + Sync),
     ) -> rankmill_engine::Result<Computed> {
-        self.begun.fetch_add(1, Ordering::SeqCst);
-        let down = |left: usize| left.checked_sub(1);
-        let lost = self
-            .lose
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, down);
-        if lost.is_ok() {
+        let _inside = self.enter();
+        if take(&self.lose) {
             return Err(rankmill_engine::Error::Cluster {
                 reason: "an executor was lost".to_owned(),
                 retryable: true,
             });
         }
+        if take(&self.stumble) {
+            let away = object_store::Error::Generic {
+                store: "test",
+                source: "it is away".into(),
+            };
+            return Err(datafusion::error::DataFusionError::ObjectStore(Box::new(away)).into());
+        }
+        assert!(!take(&self.panic), "as the test wants");
         self.open.acquire().await.unwrap().forget();
         Embedded.execute(session, name, plan, progress).await
     }
@@ -153,9 +201,7 @@ impl Node {
     /// Takes over the lake.
     pub(crate) async fn start(lake: &Lake, options: NodeOptions) -> Self {
         let mut node = Self::idle(lake, options).await.unwrap();
-        let (halt, halting) = watch::channel(None);
-        node.halt = halt;
-        node.work = Some(tokio::spawn(node.dispatcher.clone().work(halting)));
+        node.work();
         node
     }
 
@@ -230,11 +276,22 @@ impl Node {
         assert!(work.await.unwrap_err().is_cancelled());
     }
 
+    /// Starts what was queued while it was idle, and goes on.
+    pub(crate) fn work(&mut self) {
+        let (halt, halting) = watch::channel(None);
+        self.halt = halt;
+        self.work = Some(tokio::spawn(self.dispatcher.clone().work(halting)));
+    }
+
     /// Applies a job over the lake's log.
     pub(crate) async fn apply(&self, name: &str) {
-        let spec = Lake::spec(name);
+        self.apply_spec(&Lake::spec(name)).await;
+    }
+
+    /// Applies a job.
+    pub(crate) async fn apply_spec(&self, spec: &str) {
         let caller = Caller::default();
-        let applied = self.service.apply_job(&caller, &spec, Default::default());
+        let applied = self.service.apply_job(&caller, spec, Default::default());
         applied.await.unwrap();
     }
 
@@ -268,6 +325,17 @@ impl Node {
         }
         panic!("run {id} never was {state:?}");
     }
+}
+
+/// Waits until something is so.
+pub(crate) async fn until(what: &str, so: impl Fn() -> bool) {
+    let all = async {
+        while !so() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(60), all).await;
+    assert!(waited.is_ok(), "never: {what}");
 }
 
 /// A request for a run of a job.

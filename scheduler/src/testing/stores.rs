@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::stream::BoxStream;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
     ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
+use tokio::sync::watch;
 
 /// What goes wrong next.
 #[derive(Debug, Default)]
@@ -23,6 +25,19 @@ pub(crate) struct Faults {
     pub(crate) fail_writes_after: Option<usize>,
     /// So many reads were made.
     pub(crate) reads: usize,
+    /// So many listings were made.
+    pub(crate) lists: usize,
+    /// Who uses the store dies.
+    pub(crate) death: Option<Death>,
+}
+
+/// The end of a process in the middle of a write.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Death {
+    /// So many writes go before it.
+    pub(crate) after: usize,
+    /// Whether the write that it dies at takes effect.
+    pub(crate) acted: bool,
 }
 
 /// Another store, with faults.
@@ -30,6 +45,9 @@ pub(crate) struct Faults {
 pub(crate) struct Flaky {
     inner: Arc<dyn ObjectStore>,
     pub(crate) faults: Mutex<Faults>,
+    /// What was written, in order.
+    pub(crate) written: Mutex<Vec<(Path, Bytes)>>,
+    dead: watch::Sender<bool>,
 }
 
 impl Flaky {
@@ -37,7 +55,34 @@ impl Flaky {
         Arc::new(Self {
             inner,
             faults: Mutex::default(),
+            written: Mutex::default(),
+            dead: watch::channel(false).0,
         })
+    }
+
+    /// Until whoever uses it has died.
+    pub(crate) async fn died(&self) {
+        let _ = self.dead.subscribe().wait_for(|dead| *dead).await;
+    }
+
+    /// The dead get no answers.
+    async fn alive(&self) {
+        if *self.dead.borrow() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    async fn put(
+        &self,
+        location: &Path,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> Result<PutResult> {
+        let bytes: Vec<u8> = payload.iter().flatten().copied().collect();
+        let put = self.inner.put_opts(location, payload, options).await?;
+        let mut written = self.written.lock().unwrap();
+        written.push((location.clone(), bytes.into()));
+        Ok(put)
     }
 
     pub(crate) fn set(&self, faults: Faults) {
@@ -73,6 +118,18 @@ impl ObjectStore for Flaky {
         payload: PutPayload,
         options: PutOptions,
     ) -> Result<PutResult> {
+        self.alive().await;
+        let death = self.faults.lock().unwrap().death.as_mut().map(|death| {
+            let dies = !take(&mut death.after);
+            dies.then_some(death.acted)
+        });
+        if let Some(Some(acted)) = death {
+            if acted {
+                let _ = self.put(location, payload, options).await;
+            }
+            self.dead.send_replace(true);
+            return std::future::pending().await;
+        }
         let fails = {
             let mut faults = self.faults.lock().unwrap();
             let gone = faults
@@ -84,7 +141,7 @@ impl ObjectStore for Flaky {
         if fails {
             return Err(away());
         }
-        let put = self.inner.put_opts(location, payload, options).await?;
+        let put = self.put(location, payload, options).await?;
         if take(&mut self.faults.lock().unwrap().lose_answers) {
             return Err(away());
         }
@@ -100,6 +157,7 @@ impl ObjectStore for Flaky {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.alive().await;
         self.faults.lock().unwrap().reads += 1;
         self.inner.get_opts(location, options).await
     }
@@ -112,6 +170,7 @@ impl ObjectStore for Flaky {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.faults.lock().unwrap().lists += 1;
         self.inner.list(prefix)
     }
 
@@ -120,6 +179,7 @@ impl ObjectStore for Flaky {
         prefix: Option<&Path>,
         offset: &Path,
     ) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.faults.lock().unwrap().lists += 1;
         self.inner.list_with_offset(prefix, offset)
     }
 

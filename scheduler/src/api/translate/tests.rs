@@ -145,7 +145,13 @@ fn runs() {
 #[test]
 fn both_faces_know_the_same_interruptions() {
     use model::Interruption as M;
-    for interrupted in [M::SchedulerStopped, M::SchedulerDied, M::ClusterFailed] {
+    let all = [
+        M::SchedulerStopped,
+        M::SchedulerDied,
+        M::ClusterFailed,
+        M::GaveWay,
+    ];
+    for interrupted in all {
         let json = serde_json::to_value(interrupted).unwrap();
         assert_eq!(json, interruption(Some(interrupted)));
     }
