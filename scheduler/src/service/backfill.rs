@@ -149,7 +149,7 @@ async fn queue(
     let new: HashSet<RunId> = planned.new.iter().copied().collect();
     let places = planned.dates.iter().zip(&planned.run_ids).zip(0..);
     let missing = places
-        .filter(|((_, id), _)| new.contains(id) && !core.with_index(|index| index.contains(**id)));
+        .filter(|((_, id), _)| new.contains(*id) && !core.with_index(|index| index.contains(**id)));
     let runs = missing.map(|((status, id), sequence)| {
         let kind = RunKind::Ranking {
             job: entry.job.name.clone(),
