@@ -9,16 +9,22 @@ export RANKMILL_WEED := $(VENV)/bin/weed
 # Replays of the publication protocol in the long simulation.
 SIM_SEEDS ?= 100000
 
-.PHONY: help test test-sim lint bench seaweedfs
+.PHONY: help test test-faults test-sim lint bench seaweedfs
 
 help:
-	@echo "make test      all tests, with a real S3 server"
-	@echo "make test-sim  the long simulation of the publication protocol"
-	@echo "make lint      formatting, clippy, dependency directions, documentation, deploy/"
-	@echo "make bench     measurements against DataFusion's own SQL"
+	@echo "make test         all tests, with a real S3 server"
+	@echo "make test-faults  real processes killed, cut off, full or away (10 minutes)"
+	@echo "make test-sim     the long simulation of the publication protocol"
+	@echo "make lint         formatting, clippy, dependency directions, documentation, deploy/"
+	@echo "make bench        measurements against DataFusion's own SQL"
 
 test: seaweedfs
 	cargo test --workspace --locked
+
+# All of the fault tests, the slow half too; `make test` runs the fast one.
+test-faults: seaweedfs
+	cargo test --workspace --locked -- --include-ignored \
+		faults:: recovery:: survival:: losing:: disk::
 
 test-sim:
 	RANKMILL_SIM_SEEDS=$(SIM_SEEDS) cargo test --workspace --locked --lib -- publication::simulation --nocapture

@@ -84,6 +84,10 @@ impl Environment {
         arguments
     }
 
+    pub(crate) fn has_memory_limit(&self) -> bool {
+        self.memory_bytes.is_some()
+    }
+
     pub(crate) fn lake_location(&self) -> anyhow::Result<Location> {
         Location::parse(&self.lake).map_err(|e| Usage(e.to_string()).into())
     }

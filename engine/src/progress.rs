@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::FileScanConfig;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::physical_plan::ExecutionPlan;
@@ -29,16 +30,25 @@ pub fn scan_progress(plan: &Arc<dyn ExecutionPlan>) -> ScanProgress {
     progress
 }
 
+/// Bytes of all files (or parts of files) that the scans of `plan` are to read.
+pub fn scan_bytes(plan: &Arc<dyn ExecutionPlan>) -> u64 {
+    let below: u64 = plan.children().into_iter().map(scan_bytes).sum();
+    let groups = file_scan(plan).map_or(&[][..], |scan| &scan.file_groups);
+    let files = groups.iter().flat_map(|group| group.iter());
+    below + files.map(PartitionedFile::effective_size).sum::<u64>()
+}
+
+fn file_scan(plan: &Arc<dyn ExecutionPlan>) -> Option<&FileScanConfig> {
+    plan.downcast_ref::<DataSourceExec>()?
+        .data_source()
+        .downcast_ref::<FileScanConfig>()
+}
+
 fn add(plan: &Arc<dyn ExecutionPlan>, progress: &mut ScanProgress) {
     for child in plan.children() {
         add(child, progress);
     }
-    let is_file_scan = plan.downcast_ref::<DataSourceExec>().is_some_and(|scan| {
-        scan.data_source()
-            .downcast_ref::<FileScanConfig>()
-            .is_some()
-    });
-    if !is_file_scan {
+    if file_scan(plan).is_none() {
         return;
     }
     let Some(metrics) = plan.metrics() else {

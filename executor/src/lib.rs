@@ -37,5 +37,6 @@ mod sweep;
 mod work_dir;
 
 pub use error::{Error, Result};
+pub use memory::default_memory_bytes;
 pub use options::Options;
 pub use run::{Stopped, run, run_until};

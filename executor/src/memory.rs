@@ -14,7 +14,7 @@ const SHARE: f64 = 0.7;
 /// Gives each task a pool of its own: its slots' share of `total_bytes`.
 pub(crate) fn policy(total_bytes: Option<u64>, slots: usize) -> MemoryPoolPolicy {
     let slot_bytes = total_bytes
-        .or_else(detected)
+        .or_else(default_memory_bytes)
         .and_then(|bytes| usize::try_from(bytes / slots.max(1) as u64).ok());
     match slot_bytes {
         Some(bytes) => tracing::info!(bytes, slots, "memory for each slot"),
@@ -31,7 +31,9 @@ pub(crate) fn policy(total_bytes: Option<u64>, slots: usize) -> MemoryPoolPolicy
     })
 }
 
-fn detected() -> Option<u64> {
+/// Bytes that an executor gives its tasks if nothing else is said: 70 % of the machine's or the
+/// control group's memory. Several executors of one machine should share them.
+pub fn default_memory_bytes() -> Option<u64> {
     let host = std::fs::read_to_string("/proc/meminfo").ok();
     let host = host.as_deref().and_then(total_of_meminfo);
     let group = ["memory.max", "memory/memory.limit_in_bytes"]

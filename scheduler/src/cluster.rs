@@ -48,7 +48,8 @@ pub struct Options {
     pub advertise: Option<String>,
     /// An executor that was not heard of for this long is lost.
     pub executor_timeout: Duration,
-    /// A computation in which no task ended for this long is submitted anew.
+    /// A computation in which no task ended for this long is submitted anew, with twice as long
+    /// the next time.
     pub stall_timeout: Duration,
     /// A computation that finds no executor for this long fails, to be tried again later.
     pub no_executor_timeout: Duration,
@@ -65,7 +66,7 @@ impl Default for Options {
             bind: SocketAddr::from(([127, 0, 0, 1], 7450)),
             advertise: None,
             executor_timeout: Duration::from_secs(10),
-            stall_timeout: Duration::from_secs(300),
+            stall_timeout: Duration::from_secs(600),
             no_executor_timeout: Duration::from_secs(60),
             partitions_per_slot: 2,
             tls: None,
@@ -106,6 +107,11 @@ impl Cluster {
             what: format!("the cluster's address {}", options.bind),
             reason,
         };
+        if options.bind.ip().is_unspecified() && options.advertise.is_none() {
+            return Err(setup(
+                "say by which host name or address executors reach it (--advertise)".to_owned(),
+            ));
+        }
         let tls = options.tls.as_ref().map(NodeTls::load).transpose()?;
         let (listener, address, front) = match &tls {
             None => {
@@ -141,9 +147,10 @@ impl Cluster {
             expire_dead_executor_interval_seconds: 1,
             no_executors_grace_period_seconds: options.no_executor_timeout.as_secs(),
             executor_termination_grace_period: 30,
-            // Results are fetched at once; what is left on the executors may go soon after.
-            finished_job_data_clean_up_interval_seconds: 10,
-            finished_job_state_clean_up_interval_seconds: 60,
+            // Results are fetched at once, the largest within this time; then what is left on the
+            // executors may go.
+            finished_job_data_clean_up_interval_seconds: 60,
+            finished_job_state_clean_up_interval_seconds: 120,
             grpc_server_max_decoding_message_size: MAX_MESSAGE_BYTES,
             grpc_server_max_encoding_message_size: MAX_MESSAGE_BYTES,
             grpc_client_max_message_size: MAX_MESSAGE_BYTES,

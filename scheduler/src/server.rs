@@ -2,10 +2,11 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rankmill_engine::store::{RetryPolicy, Stores};
-use rankmill_engine::{Location, Session};
-use rankmill_jobs::publication::{Target, probe};
+use rankmill_engine::{Location, Session, store_error_is_transient};
+use rankmill_jobs::publication::{Error as PublicationError, Target, probe};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -23,7 +24,14 @@ use crate::records::{Folder, Layout};
 use crate::service::{Lead, Service};
 
 /// How long requests that go on may take when the scheduler stops.
-const DRAIN_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between two looks for a lake that is away.
+const LAKE_PAUSE: Duration = Duration::from_secs(2);
+/// Shares of the time to live after which the lease's client gives up a request, and the
+/// connection to begin with. A store may be slow and still be one to lead over, as long as an
+/// answer comes before the leader must stop.
+const LEASE_REQUEST: f64 = 0.5;
+const LEASE_CONNECT: f64 = 0.25;
 
 /// Runs a scheduler until `shutdown`, or until it has lost the lead. The API answers from the
 /// start; what it answers before this scheduler leads is where the leader is.
@@ -50,6 +58,12 @@ pub async fn run(
     );
     let api = Api::bind(&options.api, service.clone()).await?;
     let address = api.address();
+    if address.ip().is_unspecified() && options.advertise.is_none() {
+        return Err(Error::Setup {
+            what: format!("the API's address {address}"),
+            reason: "say by which URL clients reach it (--advertise-url)".to_owned(),
+        });
+    }
     if let Some(announce) = options.announce {
         announce(Addresses { api: address });
     }
@@ -81,10 +95,7 @@ pub async fn run(
         tokio::select! {
             biased;
             () = until_set(halt.receiver.clone()) => return Ok(Stopped::Shutdown),
-            probed = probe(&target) => probed.map_err(|e| Error::Setup {
-                what: format!("the lake '{}'", options.lake),
-                reason: crate::error::describe(&e),
-            })?,
+            probed = usable(&target, &options.lake) => probed?,
         }
         let keeper = Keeper::start(keeper_options, move || open_apart(&place, lease))?;
         let Some(epoch) = scheduler.wait_to_lead(&keeper).await? else {
@@ -228,14 +239,33 @@ impl Scheduler {
     }
 }
 
+/// Comes back once the lake is found to honour conditional writes. S3 may be away for longer than
+/// requests to it are tried again, also when a scheduler starts anew because of that.
+async fn usable(target: &Target, lake: &str) -> Result<()> {
+    loop {
+        let Err(error) = probe(target).await else {
+            return Ok(());
+        };
+        let reason = crate::error::describe(&error);
+        let away = matches!(&error, PublicationError::Store { source, .. }
+            if store_error_is_transient(source) && lake.starts_with("s3://"));
+        if !away {
+            let what = format!("the lake '{lake}'");
+            return Err(Error::Setup { what, reason });
+        }
+        tracing::warn!("waits for the lake '{lake}': {reason}");
+        tokio::time::sleep(LAKE_PAUSE).await;
+    }
+}
+
 /// The lease's own client: nothing that computes shares its connections, and it gives up early
 /// enough to try again.
 fn open_apart(place: &Location, lease: LeaseOptions) -> Result<Arc<dyn object_store::ObjectStore>> {
     let stores = Stores::new(RetryPolicy {
         max_retries: 1,
-        retry_timeout: lease.ttl / 4,
-        request_timeout: lease.ttl / 4,
-        connect_timeout: lease.ttl / 4,
+        retry_timeout: lease.ttl.mul_f64(LEASE_CONNECT),
+        request_timeout: lease.ttl.mul_f64(LEASE_REQUEST),
+        connect_timeout: lease.ttl.mul_f64(LEASE_CONNECT),
     });
     Ok(stores.of(place)?)
 }
@@ -243,7 +273,7 @@ fn open_apart(place: &Location, lease: LeaseOptions) -> Result<Arc<dyn object_st
 async fn watch_executors(backend: Backend, metrics: Metrics) {
     loop {
         metrics.set_executors(&backend.executors().await);
-        tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
     }
 }
 

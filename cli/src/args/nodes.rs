@@ -136,8 +136,8 @@ pub(crate) struct BallistaArgs {
     /// An executor not heard of for so long counts as lost.
     #[arg(long, env = "RANKMILL_EXECUTOR_TIMEOUT", value_name = "TIME", value_parser = parse_duration, default_value = "15s")]
     pub(crate) executor_timeout: Duration,
-    /// A run without progress for so long is begun anew.
-    #[arg(long, env = "RANKMILL_STALL_TIMEOUT", value_name = "TIME", value_parser = parse_duration, default_value = "2m")]
+    /// A run of which no task ended for so long is begun anew, with twice as long the next time.
+    #[arg(long, env = "RANKMILL_STALL_TIMEOUT", value_name = "TIME", value_parser = parse_duration, default_value = "10m")]
     pub(crate) stall_timeout: Duration,
 }
 

@@ -125,12 +125,24 @@ impl Plan {
             .collect();
         let (addresses, slots) = (addresses.join(","), slots.to_string());
         let work = work.path.to_str().context("--work-dir is not UTF-8")?;
+        let mut of_executors = common.clone();
+        if !environment.has_memory_limit()
+            && let Some(bytes) = rankmill_executor::default_memory_bytes()
+        {
+            let share = bytes / args.executors as u64;
+            of_executors.extend(["--memory".to_owned(), share.to_string()]);
+        }
         let executors = (1..=args.executors).map(|number| {
             let own = ["--scheduler", &addresses, "--slots", &slots];
             let ports = ["--port", "0", "--grpc-port", "0"];
             let places = ["--work-dir", work, "--drain-timeout", DRAIN];
             let own = [&own[..], &ports, &places].concat();
-            Role::new(&format!("executor {number}"), "executor", &common, &own)
+            Role::new(
+                &format!("executor {number}"),
+                "executor",
+                &of_executors,
+                &own,
+            )
         });
         Ok(Self {
             apis: ports

@@ -14,6 +14,7 @@ mod bad_place;
 mod broken;
 mod cluster;
 mod commands;
+mod faults;
 mod formats;
 mod http;
 mod node;

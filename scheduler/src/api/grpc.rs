@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use futures::stream::BoxStream;
-use futures::{Stream, StreamExt, stream};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 use tokio::sync::watch;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
@@ -225,13 +225,14 @@ impl Rankmill for Face {
         let (caller, request) = open(request);
         let watch = self.watches.begin(caller.name.as_deref())?;
         let runs = self.service.watch(run_id(&request.id)?).await;
-        let runs = runs.map_err(failed)?.map(move |run: RunView| {
+        let runs = runs.map_err(failed)?.inspect(move |_| {
             let _as_long_as_it_lasts = &watch;
-            Ok(to::run(run))
         });
         let mut closing = self.closing.clone();
         let closed = async move { closing.wait_for(|closing| *closing).await.map(drop) };
-        Ok(Response::new(until(runs, closed)))
+        let has_ended = |run: &RunView| run.summary.state.is_final();
+        let runs = until(runs, has_ended, closed).map_ok(to::run);
+        Ok(Response::new(runs.boxed()))
     }
 
     async fn check_gaps(
@@ -273,18 +274,28 @@ impl Rankmill for Face {
     }
 }
 
-/// A stream that, if it has not ended before `closed`, ends in an error: whoever watches must not
-/// take the end of the scheduler for the end of the run.
+/// A run until it has ended. If `closed` comes first, or there is nobody left to tell of it, the
+/// stream ends in an error: whoever watches must not take the end of the scheduler for the end of
+/// the run.
 fn until<T: Send + 'static, E: Send + 'static>(
-    items: impl Stream<Item = Result<T, Status>> + Send + 'static,
+    runs: impl Stream<Item = T> + Send + 'static,
+    has_ended: impl Fn(&T) -> bool + Send + Copy + 'static,
     closed: impl Future<Output = Result<(), E>> + Send + 'static,
 ) -> BoxStream<'static, Result<T, Status>> {
-    let state = Some((Box::pin(items), Box::pin(closed)));
-    stream::unfold(state, async |state| {
-        let (mut items, mut closed) = state?;
-        tokio::select! {
-            item = items.next() => item.map(|item| (item, Some((items, closed)))),
-            _ = &mut closed => {
+    let state = Some((Box::pin(runs), Box::pin(closed), false));
+    stream::unfold(state, move |state| async move {
+        let (mut runs, mut closed, ended) = state?;
+        let next = tokio::select! {
+            next = runs.next() => next,
+            _ = &mut closed => None,
+        };
+        match next {
+            Some(run) => {
+                let ended = has_ended(&run);
+                Some((Ok(run), Some((runs, closed, ended))))
+            }
+            None if ended => None,
+            None => {
                 let error = Status::unavailable("this scheduler is going down");
                 Some((Err(error), None))
             }
@@ -295,7 +306,6 @@ fn until<T: Send + 'static, E: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
-    use futures::TryStreamExt;
     use prost::Message;
     use prost_types::FileDescriptorSet;
 
@@ -339,12 +349,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_watch_ends_with_its_run_or_in_an_error() {
-        let two = || stream::iter([Ok(1), Ok(2)]);
-        let never = std::future::pending::<Result<(), ()>>();
-        let whole: Vec<i32> = until(two(), never).try_collect().await.unwrap();
+        let two = || stream::iter([1, 2]);
+        let never = std::future::pending::<Result<(), ()>>;
+        let is_two = |run: &i32| *run == 2;
+        let whole: Vec<i32> = until(two(), is_two, never()).try_collect().await.unwrap();
         assert_eq!(whole, [1, 2]);
+        // Nobody is left to tell of it, but it has not ended.
+        let lost: Result<Vec<i32>, Status> = until(two(), |_| false, never()).try_collect().await;
+        assert_eq!(lost.unwrap_err().code(), tonic::Code::Unavailable);
         let (close, closed) = tokio::sync::oneshot::channel::<()>();
-        let mut cut = until(two().chain(stream::pending()), closed);
+        let mut cut = until(two().chain(stream::pending()), |_| false, closed);
         assert_eq!(cut.try_next().await.unwrap(), Some(1));
         assert_eq!(cut.try_next().await.unwrap(), Some(2));
         close.send(()).unwrap();

@@ -12,16 +12,35 @@ use rankmill_engine::transport::EndpointOverride;
 
 use super::MAX_MESSAGE_BYTES;
 
+/// Bytes of a result that the scheduler takes into its memory. Rankings have some thousand rows;
+/// what is larger is a query that was not meant as a ranking.
+const MAX_RESULT_BYTES: usize = 1 << 30;
 /// Tries of one partition, and milliseconds between them.
 const TRIES: u8 = 3;
 const WAIT_MS: u64 = 200;
+
+/// Why there is no result.
+#[derive(Debug)]
+pub(super) enum FetchError {
+    /// The executors that have it don't give it.
+    Lost(BallistaError),
+    /// It has more bytes than this.
+    TooLarge(usize),
+}
+
+impl From<BallistaError> for FetchError {
+    fn from(error: BallistaError) -> Self {
+        Self::Lost(error)
+    }
+}
 
 /// The batches of all partitions, in their order.
 pub(super) async fn fetch(
     locations: Vec<PartitionLocation>,
     endpoint: &EndpointOverride,
-) -> Result<Vec<RecordBatch>, BallistaError> {
+) -> Result<Vec<RecordBatch>, FetchError> {
     let mut batches = Vec::new();
+    let mut bytes = 0;
     for location in locations {
         let layout = location.layout();
         let missing = || BallistaError::Internal("a result without a place".to_owned());
@@ -42,7 +61,7 @@ pub(super) async fn fetch(
             0,
         )
         .await?;
-        let stream = client
+        let mut stream = client
             .fetch_partition(
                 &executor.id,
                 &partition.into(),
@@ -51,8 +70,13 @@ pub(super) async fn fetch(
                 true,
             )
             .await?;
-        let fetched: Vec<RecordBatch> = stream.try_collect().await?;
-        batches.extend(fetched);
+        while let Some(batch) = stream.try_next().await.map_err(BallistaError::from)? {
+            bytes += batch.get_array_memory_size();
+            if bytes > MAX_RESULT_BYTES {
+                return Err(FetchError::TooLarge(MAX_RESULT_BYTES));
+            }
+            batches.push(batch);
+        }
     }
     Ok(batches)
 }

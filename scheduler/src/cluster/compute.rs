@@ -14,9 +14,11 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use datafusion::prelude::{SessionConfig, SessionContext};
-use rankmill_engine::{Compute, Computed, Embedded, Error, Result, ScanProgress, Session};
+use rankmill_engine::{
+    Compute, Computed, Embedded, Error, Result, ScanProgress, Session, scan_bytes,
+};
 
-use super::collect::fetch;
+use super::collect::{FetchError, fetch};
 use super::executors::since_epoch;
 use super::shape::unsafe_operator;
 use super::watch::{Sighting, Trouble, Watch};
@@ -27,7 +29,11 @@ use crate::model::Executor;
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Submissions of one plan before the run itself must be tried again.
 const MAX_SUBMISSIONS: usize = 6;
-
+/// A task reads at most about so many bytes of files: its length is what a lost executor costs,
+/// and what tells a long task from one that never ends.
+const MAX_TASK_BYTES: u64 = 512 << 20;
+/// But more partitions for each slot than this cost more in the shuffle than they help.
+const MAX_PARTITIONS_PER_SLOT: usize = 16;
 /// A job without a running task for so long, beside idle executors, is helped on.
 const STARVED_AFTER: Duration = Duration::from_secs(3);
 
@@ -55,7 +61,12 @@ impl Compute for Cluster {
                 return Embedded.execute(session, name, plan, progress).await;
             };
             let schema = physical.schema();
-            match self.submit(name, context, physical, progress).await {
+            // What looks stalled may only be slow: each time it is given more time.
+            let patience = self.options.stall_timeout * (1 << (submission - 1));
+            match self
+                .submit(name, context, physical, patience, progress)
+                .await
+            {
                 Ok((batches, scanned)) => {
                     return Ok(Computed {
                         batches: with_schema(&schema, batches)?,
@@ -107,13 +118,21 @@ impl Cluster {
         plan: &LogicalPlan,
         slots: usize,
     ) -> Result<Option<(Arc<SessionContext>, Arc<dyn ExecutionPlan>)>> {
-        let partitions = slots * self.options.partitions_per_slot.max(1);
-        let config =
-            ballista_settings(session.context().copied_config()).with_target_partitions(partitions);
+        let least = self.options.partitions_per_slot.max(1);
+        let config = ballista_settings(session.context().copied_config());
         let mut reasons = Vec::new();
         for config in [config.clone(), without_collected_sides(config)] {
-            let state = session.state_with(config)?;
-            let physical = state.create_physical_plan(plan).await?;
+            let planned = async |partitions| {
+                let config = config.clone().with_target_partitions(partitions);
+                let state = session.state_with(config)?;
+                let physical = state.create_physical_plan(plan).await?;
+                Ok::<_, Error>((state, physical))
+            };
+            let (mut state, mut physical) = planned(slots * least).await?;
+            let wanted = partitions(slots, least, scan_bytes(&physical));
+            if wanted > slots * least {
+                (state, physical) = planned(wanted).await?;
+            }
             match unsafe_operator(&physical) {
                 None => {
                     let context = Arc::new(SessionContext::new_with_state(state));
@@ -132,6 +151,7 @@ impl Cluster {
         name: &str,
         context: Arc<SessionContext>,
         physical: Arc<dyn ExecutionPlan>,
+        stall_timeout: Duration,
         progress: &(dyn Fn(ScanProgress) + Sync),
     ) -> Result<(Vec<RecordBatch>, ScanProgress), Failure> {
         let (told, mut tell) = tokio::sync::mpsc::channel(64);
@@ -149,11 +169,7 @@ impl Cluster {
             server: self.server.clone(),
             job: Some(job.clone()),
         };
-        let mut watch = Watch::new(
-            self.options.executor_timeout,
-            self.options.stall_timeout,
-            since_epoch(),
-        );
+        let mut watch = Watch::new(self.options.executor_timeout, stall_timeout, since_epoch());
         let mut scanned = ScanProgress::default();
         let mut idle_since = Instant::now();
         let locations = loop {
@@ -191,7 +207,16 @@ impl Cluster {
         progress(scanned);
         // A result that can't be fetched was on an executor that has just gone.
         let batches = fetch(locations, &self.endpoint).await;
-        let batches = batches.map_err(|e| Failure::Anew(format!("its result is lost: {e}")))?;
+        let batches = batches.map_err(|e| match e {
+            FetchError::Lost(e) => Failure::Anew(format!("its result is lost: {e}")),
+            FetchError::TooLarge(most) => Failure::Final(Error::Cluster {
+                reason: format!(
+                    "the result has more than {} MiB; rank fewer rows, or say LIMIT",
+                    most >> 20
+                ),
+                retryable: false,
+            }),
+        })?;
         guard.ended();
         Ok((batches, scanned))
     }
@@ -239,15 +264,30 @@ impl Cluster {
             .filter_map(|(metadata, heard, _)| Some((metadata.id, heard?)))
             .collect::<BTreeMap<String, Duration>>();
         let jobs = self.server.state.task_manager.get_running_job_cache();
-        if let Some(info) = jobs.get(job) {
+        let mut others_run = false;
+        for (id, info) in jobs.iter() {
             let graph = info.execution_graph.read().await;
+            if id != job {
+                others_run |= !graph.running_tasks().is_empty();
+                continue;
+            }
             sighting.involved = involved(graph.stages());
+            sighting.waits = graph.running_tasks().is_empty();
             for stage in graph.stages().values() {
                 add_stage(stage, &mut sighting, &mut progress);
             }
         }
+        sighting.waits &= others_run;
         (sighting, progress)
     }
+}
+
+/// Partitions of a plan that reads so many bytes on so many slots.
+fn partitions(slots: usize, least_per_slot: usize, bytes: u64) -> usize {
+    let by_bytes = usize::try_from(bytes.div_ceil(MAX_TASK_BYTES)).unwrap_or(usize::MAX);
+    by_bytes
+        .min(slots * MAX_PARTITIONS_PER_SLOT)
+        .max(slots * least_per_slot)
 }
 
 /// Joins over partitions of both sides only.
@@ -384,5 +424,21 @@ impl Drop for CancelOnDrop {
                 }
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_follow_bytes_within_bounds() {
+        let gib = |n: u64| n << 30;
+        assert_eq!(partitions(4, 2, 0), 8);
+        assert_eq!(partitions(4, 2, gib(4)), 8);
+        assert_eq!(partitions(4, 2, gib(4) + 1), 9);
+        assert_eq!(partitions(4, 2, gib(20)), 40);
+        assert_eq!(partitions(4, 2, gib(1000)), 64);
+        assert_eq!(partitions(1, 16, u64::MAX), 16);
     }
 }

@@ -13,6 +13,8 @@ pub(super) struct Sighting {
     pub(super) tasks_ended: usize,
     /// Executors that run a task, or hold a result that is still needed.
     pub(super) involved: BTreeSet<String>,
+    /// It has no task under way because other computations have the slots.
+    pub(super) waits: bool,
     /// Every executor known, and when it was heard of last.
     pub(super) heard: BTreeMap<String, Duration>,
 }
@@ -79,7 +81,7 @@ impl Watch {
     /// What is wrong, if anything. An executor that was silent for half of the time-out, and
     /// is heard of again, counts as cut off.
     pub(super) fn look(&mut self, seen: &Sighting) -> Option<Trouble> {
-        if seen.tasks_ended != self.tasks_ended {
+        if seen.tasks_ended != self.tasks_ended || seen.waits {
             self.tasks_ended = seen.tasks_ended;
             self.moved_at = seen.at;
         }
@@ -122,6 +124,7 @@ mod tests {
             at: s(at),
             tasks_ended,
             involved: ["a".to_owned()].into(),
+            waits: false,
             heard: heard
                 .iter()
                 .map(|(id, at)| ((*id).to_owned(), s(*at)))
@@ -168,6 +171,23 @@ mod tests {
         };
         let lost = Some(Trouble::ExecutorLost { id: "a".into() });
         assert_eq!(watch.look(&forgotten), lost);
+    }
+
+    #[test]
+    fn to_wait_for_others_is_not_to_stall() {
+        let mut watch = Watch::new(TIMEOUT, STALL, s(0));
+        for at in 1..200 {
+            let waiting = Sighting {
+                waits: true,
+                ..seen(at, 0, &[("a", at)])
+            };
+            assert_eq!(watch.look(&waiting), None);
+        }
+        for at in 200..=259 {
+            assert_eq!(watch.look(&seen(at, 0, &[("a", at)])), None);
+        }
+        let stalled = Some(Trouble::Stalled { idle: s(61) });
+        assert_eq!(watch.look(&seen(260, 0, &[("a", 260)])), stalled);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use futures::FutureExt;
 use rankmill_jobs::spec::{Params, parse};
 use rankmill_jobs::{RunRequest, run as run_job};
@@ -13,12 +13,12 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::Dispatcher;
-use super::judge::{Failure, Next, conclude};
+use super::judge::{Failure, Next, PUBLISHED, conclude};
 use super::observer::{Notes, RunObserver, observe};
 use crate::core::{Core, RunCell, Stop, close_attempt, happened};
 use crate::error::{Error, describe, scrub};
 use crate::metrics::{FailureCause, Metrics};
-use crate::model::{Attempt, Interruption, Run, RunKind, RunState};
+use crate::model::{Attempt, DateResult, Interruption, Run, RunKind, RunState};
 
 /// Between two tries to record something that must be recorded.
 const RECORD_PAUSE: Duration = Duration::from_secs(2);
@@ -128,8 +128,13 @@ impl Dispatcher {
                 let spec = parse(spec, job, &params).map_err(|error| of(&error.into()))?;
                 let session = self.session.without_tables();
                 let session = session.map_err(|error| Failure::other(describe(&error)))?;
+                let all = from.iter_days().take_while(|date| date <= to);
+                let dates: Vec<NaiveDate> = all.filter(|date| !is_done(run, *date)).collect();
+                if dates.is_empty() {
+                    return Ok(());
+                }
                 let request = RunRequest {
-                    dates: from.iter_days().take_while(|date| date <= to).collect(),
+                    dates,
                     force: *force,
                     allow_empty: *allow_empty,
                     dates_per_pass: self.core.limits.dates_per_pass,
@@ -150,6 +155,13 @@ impl Dispatcher {
             }
         }
     }
+}
+
+/// Whether an earlier attempt has published a date that is to be published whether or not it is
+/// current: once is enough. Of other runs the publication finds it out.
+fn is_done(run: &Run, date: NaiveDate) -> bool {
+    let published = |done: &DateResult| done.date == date && done.outcome == PUBLISHED;
+    matches!(run.kind, RunKind::Ranking { force: true, .. }) && run.dates.iter().any(published)
 }
 
 /// Records the start; false if the run is not to start any more.
