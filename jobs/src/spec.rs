@@ -265,7 +265,7 @@ impl RankingSpec {
 
 impl Spec {
     /// Whether the published ranking of the day before is an input.
-    pub(crate) fn compares_ranks(&self) -> bool {
+    pub fn compares_ranks(&self) -> bool {
         let ranking = self.ranking.as_ref();
         ranking.is_some_and(|ranking| ranking.rank_change)
     }

@@ -49,10 +49,10 @@ impl Access {
         Ok(())
     }
 
-    /// Fails if the lake itself may not be written, as load generation does.
-    pub fn check_lake(&self, lake: &str) -> Result<()> {
+    /// Fails unless the whole lake is allowed, as what writes anywhere in it needs.
+    pub fn check_lake(&self, field: &str, lake: &str) -> Result<()> {
         let lake = parse("lake", lake)?;
-        self.check_place("generate", &lake, &lake)
+        self.check_place(field, &lake, &lake)
     }
 
     fn check_place(&self, field: &str, place: &Location, lake: &Location) -> Result<()> {

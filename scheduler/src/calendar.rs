@@ -48,6 +48,13 @@ pub fn next_firing(schedule: &Schedule, after: DateTime<Utc>) -> Option<Firing> 
     Some(calendar.firing(calendar.next(after)?))
 }
 
+/// The newest firing up to an instant, of the four years before it.
+pub(crate) fn last_firing(schedule: &Schedule, until: DateTime<Utc>) -> Option<Firing> {
+    let calendar = Calendar::new(schedule)?;
+    let from = until.checked_sub_days(Days::new(4 * 366))?;
+    Some(calendar.firing(calendar.newest(from, until)?))
+}
+
 /// The firings after `fired_until` and up to `now` that are to be run, oldest first.
 ///
 /// With `catch_up` these are all of them, save that of firings for the same date only the newest

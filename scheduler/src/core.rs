@@ -45,8 +45,6 @@ pub(crate) struct Core {
     standing: watch::Receiver<Standing>,
     /// Set once a record shows that another scheduler has taken over.
     fenced: watch::Sender<Option<u64>>,
-    /// When it began to read the records.
-    took_over: Instant,
     state: Mutex<State>,
     /// Held while a job's record is written.
     job_writes: tokio::sync::Mutex<()>,
@@ -96,7 +94,6 @@ impl Core {
             wake: Notify::new(),
             standing: options.standing,
             fenced: watch::channel(None).0,
-            took_over: begun,
             state: Mutex::default(),
             job_writes: tokio::sync::Mutex::default(),
         });
@@ -145,11 +142,6 @@ impl Core {
             }
             _ => Err(Error::Standby { leader: None }),
         }
-    }
-
-    /// Whether the leader before may still have queued runs that are not known yet.
-    pub(crate) fn may_have_strays(&self) -> bool {
-        self.took_over.elapsed() < STRAY_AGE
     }
 
     /// Whether something new may be queued.

@@ -1,12 +1,12 @@
 //! What can go wrong in the scheduler.
 
-mod redact;
+mod secrets;
 
 use std::fmt::Display;
 
 use rankmill_jobs as jobs;
 
-pub(crate) use redact::redact;
+pub(crate) use secrets::scrub;
 
 /// Result of the scheduler.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -57,6 +57,16 @@ pub enum Error {
     Fenced {
         /// Its epoch.
         epoch: u64,
+    },
+    /// Something was written, or may have been, by a scheduler that could not make sure of it.
+    #[error(
+        "it is not known whether this was done; look before asking again, or ask under the same \
+         idempotency key"
+    )]
+    Unsure {
+        /// What came in between.
+        #[source]
+        source: Box<Error>,
     },
     /// A job's own error.
     #[error(transparent)]
@@ -111,8 +121,10 @@ pub enum ErrorKind {
     Conflict,
     /// Ask an administrator.
     Forbidden,
-    /// Ask the scheduler that leads, or again later.
+    /// Ask the scheduler that leads, or again later: nothing was done.
     Unavailable,
+    /// Look whether it was done; an idempotency key makes it safe to ask again.
+    Unsure,
     /// Nothing.
     Internal,
 }
@@ -126,6 +138,21 @@ impl Error {
         }
     }
 
+    /// What was begun may have been done all the same.
+    pub(crate) fn unsure(self) -> Self {
+        Self::Unsure {
+            source: Box::new(self),
+        }
+    }
+
+    /// Of a write: one that was given up may have taken effect, one that was refused has not.
+    pub(crate) fn perhaps_done(self) -> Self {
+        match self.kind() {
+            ErrorKind::Unavailable => self.unsure(),
+            _ => self,
+        }
+    }
+
     /// What the caller can do.
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -134,7 +161,10 @@ impl Error {
             Self::Conflict { .. } => ErrorKind::Conflict,
             Self::Forbidden { .. } => ErrorKind::Forbidden,
             Self::Standby { .. } | Self::Fenced { .. } => ErrorKind::Unavailable,
+            Self::Unsure { .. } => ErrorKind::Unsure,
             Self::Job(error) if error.is_usage() => ErrorKind::Invalid,
+            Self::Job(error) if error.retryable() => ErrorKind::Unavailable,
+            Self::Engine(error) if error.retryable() => ErrorKind::Unavailable,
             Self::Store { source, .. } if rankmill_engine::store_error_is_transient(source) => {
                 ErrorKind::Unavailable
             }
@@ -143,8 +173,7 @@ impl Error {
     }
 }
 
-/// What a caller may be told of an error: our own layers, down to the first that isn't ours. What
-/// a store says can hold the requests' signatures and names of keys.
+/// What a caller may be told of an error: our own layers, down to the first that isn't ours.
 pub(crate) fn public_reason(error: &Error) -> String {
     let mut text = error.to_string();
     let mut layer = std::error::Error::source(error);
@@ -156,11 +185,13 @@ pub(crate) fn public_reason(error: &Error) -> String {
         text.push_str(&next.to_string());
         layer = next.source();
     }
-    text
+    scrub(&text)
 }
 
 fn is_ours(error: &(dyn std::error::Error + 'static)) -> bool {
-    error.is::<jobs::Error>()
+    error.is::<Error>()
+        || error.is::<Box<Error>>()
+        || error.is::<jobs::Error>()
         || error.is::<rankmill_engine::Error>()
         || error.is::<Box<rankmill_engine::Error>>()
         || error.is::<jobs::publication::Error>()
@@ -174,8 +205,8 @@ impl Error {
     }
 }
 
-/// An error with its causes, one a line, without repeating what a cause says already, and without
-/// what nobody should read.
+/// An error with its causes, one a line, without repeating what a cause says already. It may be
+/// recorded, logged and shown: what a store says of keys and signatures is left out.
 pub(crate) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = String::new();
     let mut next = Some(error);
@@ -186,6 +217,7 @@ pub(crate) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
             .filter(|line| !line.is_empty())
             .collect::<Vec<_>>()
             .join(" ");
+        let line = scrub(&line);
         if text.is_empty() {
             text = line;
         } else if !text.contains(&line) {
@@ -194,6 +226,5 @@ pub(crate) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
         }
         next = cause.source();
     }
-    let lines: Vec<String> = text.split('\n').map(redact).collect();
-    lines.join("\n")
+    text
 }

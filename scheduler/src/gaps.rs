@@ -1,17 +1,19 @@
 //! What each date of a job needs.
 
+use std::collections::BTreeSet;
+
 use chrono::NaiveDate;
 use rankmill_engine::Session;
 use rankmill_jobs::spec::{Params, Spec};
 use rankmill_jobs::{Change, Inspection, Inspector, Status};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::error::Result;
 use crate::model::{BackfillOnly, BackfillOrder};
 
 /// Where a date stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DateState {
     /// There is input, and nothing published.
@@ -25,7 +27,7 @@ pub enum DateState {
 }
 
 /// What makes a date stale.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StaleReason {
     /// Files came, went or changed.
@@ -37,7 +39,7 @@ pub enum StaleReason {
 }
 
 /// A date of a job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DateStatus {
     /// The date.
     pub date: NaiveDate,
@@ -152,6 +154,25 @@ pub fn choose(
     chosen
 }
 
+/// What has to be done, earliest first, where a ranking is compared with that of the day before:
+/// the dates chosen, and every published one that follows on such a date, as it becomes stale
+/// through it. `statuses` are in order.
+pub(crate) fn with_followers(statuses: &[DateStatus], chosen: &[DateStatus]) -> Vec<DateStatus> {
+    let chosen: BTreeSet<NaiveDate> = chosen.iter().map(|status| status.date).collect();
+    let mut taken: Vec<DateStatus> = Vec::new();
+    for status in statuses {
+        let is_published = matches!(status.state, DateState::Published | DateState::Stale);
+        let day_before = status.date.pred_opt();
+        let follows = taken
+            .last()
+            .is_some_and(|last| Some(last.date) == day_before);
+        if chosen.contains(&status.date) || (is_published && follows) {
+            taken.push(status.clone());
+        }
+    }
+    taken
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,6 +212,23 @@ mod tests {
         assert_eq!(oldest(Failed), [5, 6, 7]);
         assert_eq!(oldest(All), [1, 2, 3, 5, 6, 7]);
         assert_eq!(days(Needed, BackfillOrder::Newest), [6, 5, 2, 1]);
+    }
+
+    #[test]
+    fn what_is_compared_with_a_new_ranking_is_done_too() {
+        use BackfillOnly::{Missing, Needed};
+        let days = |letters, only| -> Vec<u32> {
+            let statuses = statuses(letters);
+            let chosen = choose(&statuses, only, BackfillOrder::Newest);
+            let day = |status: &DateStatus| chrono::Datelike::day(&status.date);
+            with_followers(&statuses, &chosen).iter().map(day).collect()
+        };
+        assert_eq!(days("mpmpp", Needed), [1, 2, 3, 4, 5]);
+        assert_eq!(days("pmpnpp", Needed), [2, 3]);
+        assert!(days("ppppp", Needed).is_empty());
+        // What was not asked for is left out, unless it is published already.
+        assert_eq!(days("mspsnm", Missing), [1, 2, 3, 4, 6]);
+        assert_eq!(days("spsmsp", Missing), [4, 5, 6]);
     }
 
     #[test]

@@ -8,7 +8,9 @@ mod run;
 
 pub use backfill::{BackfillId, BackfillOnly, BackfillOrder, BackfillPlan, BackfillRequest};
 pub use executor::Executor;
+pub(crate) use job::JobRecord;
 pub use job::{Job, JobView};
+pub(crate) use run::GENERATE;
 pub use run::{
     Attempt, DateResult, Event, Interruption, Priority, Progress, Run, RunId, RunKind, RunState,
     RunSummary, RunView, SubmitRun, Trigger,

@@ -9,7 +9,8 @@
 //!   reason is not overtaken by later ones that would make it wait longer. A scheduled run
 //!   doesn't wait for those of a backfill or a repair: they give way, and come again after it.
 //! - A backfill's runs start in their order, a limited number at once; of several backfills, the
-//!   one with the fewest runs under way goes first.
+//!   one with the fewest runs under way goes first. Where only one may run at once, it has to end
+//!   before the next one begins, also if it waits for another attempt.
 
 #[cfg(test)]
 mod tests;
@@ -102,8 +103,14 @@ pub(crate) fn startable(
         ..
     } = urgent(queued, running, limits, now);
 
+    let first = first_of_backfills(queued.iter().chain(running));
+    let is_next = |item: &&Item| {
+        let place = item.backfill.filter(|place| place.max_parallel == 1);
+        place.is_none_or(|place| first.get(&place.id) == Some(&place.sequence))
+    };
     let ready = queued.iter().filter(|item| item.ready_at <= now);
-    let mut background: Vec<&Item> = ready.filter(|item| item.is_background()).collect();
+    let background = ready.filter(|item| item.is_background());
+    let mut background: Vec<&Item> = background.filter(is_next).collect();
     background.sort_by_key(|item| {
         let place = item.backfill.map(|place| place.sequence);
         (item.ready_at, place, item.id)
@@ -152,6 +159,16 @@ pub(crate) fn startable(
         }
     }
     started
+}
+
+/// The lowest place of each backfill among its runs that have not ended.
+fn first_of_backfills<'a>(items: impl Iterator<Item = &'a Item>) -> HashMap<BackfillId, u32> {
+    let mut first: HashMap<BackfillId, u32> = HashMap::new();
+    for place in items.filter_map(|item| item.backfill) {
+        let lowest = first.entry(place.id).or_insert(place.sequence);
+        *lowest = place.sequence.min(*lowest);
+    }
+    first
 }
 
 /// The backfills' and repairs' runs under way that are to stop for a scheduled one, which could

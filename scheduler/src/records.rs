@@ -3,6 +3,7 @@
 //! ```text
 //! leader.json                      who leads (see `lease`)
 //! jobs/{name}.json                 a Job
+//! keys/{digest}.json               what a request under an idempotency key has led to
 //! runs/{yyyy-mm}/{run_id}.json     a Run; the month is that of its id
 //! index/{yyyy-mm}/{name}.json      what lists need of many runs that have ended
 //! ```
@@ -20,5 +21,5 @@ mod segment;
 pub(crate) use folder::{Folder, Stored, Written, encode, parse};
 pub(crate) use index::{Index, Indexed};
 pub(crate) use layout::Layout;
-pub(crate) use load::{Loaded, load, new_jobs, new_runs};
+pub(crate) use load::{Loaded, highest_epoch, load, new_jobs, new_runs};
 pub(crate) use segment::{SEGMENT_RUNS, write_segment};

@@ -2,6 +2,7 @@
 
 mod backfill;
 mod jobs;
+mod keys;
 mod query;
 mod submit;
 #[cfg(test)]
@@ -22,8 +23,8 @@ use crate::gaps::Gaps;
 use crate::generate::LoadGenerator;
 use crate::metrics::Metrics;
 use crate::model::{
-    BackfillPlan, BackfillRequest, DateStatus, Executor, JobView, RunId, RunState, RunSummary,
-    RunView, SubmitRun,
+    BackfillPlan, BackfillRequest, DateStatus, Executor, GENERATE, JobView, RunId, RunState,
+    RunSummary, RunView, SubmitRun,
 };
 
 /// The scheduler as its API sees it. Cheap to clone.
@@ -178,11 +179,24 @@ impl Service {
         }
     }
 
-    /// Whether load may be generated, which writes all over the lake.
+    /// Whether a load generation, which writes anywhere in the lake, keeps to what is allowed to
+    /// all and to whoever asks, and has options that can be.
+    fn check_generation(
+        &self,
+        caller: &Caller,
+        lake: &str,
+        options: &serde_json::Value,
+    ) -> Result<()> {
+        self.check_lake(caller, lake)?;
+        let checked = self.inner.generator.check(options);
+        checked.map_err(|reason| Error::invalid(GENERATE, reason))
+    }
+
+    /// Whether the whole lake is allowed to all, and to whoever asks.
     fn check_lake(&self, caller: &Caller, lake: &str) -> Result<()> {
-        self.inner.access.check_lake(lake)?;
+        self.inner.access.check_lake(GENERATE, lake)?;
         match &caller.access {
-            Some(access) => access.check_lake(lake),
+            Some(access) => access.check_lake(GENERATE, lake),
             None => Ok(()),
         }
     }
@@ -250,9 +264,15 @@ impl Service {
         submit::cancel(self, caller, id).await
     }
 
-    /// Queues a new run like one that has ended; one that goes on is a conflict.
-    pub async fn retry(&self, caller: &Caller, id: RunId) -> Result<RunView> {
-        submit::retry(self, caller, id).await
+    /// Queues a new run like one that has ended; one that goes on is a conflict. The idempotency
+    /// key is as for [`submit`](Self::submit).
+    pub async fn retry(
+        &self,
+        caller: &Caller,
+        id: RunId,
+        idempotency_key: Option<String>,
+    ) -> Result<RunView> {
+        submit::retry(self, caller, id, idempotency_key).await
     }
 
     /// The run now and at each change, until it has ended.
@@ -271,13 +291,15 @@ impl Service {
         submit::date_of(entry.spec()?.0, "date", text)
     }
 
-    /// Queues runs for the dates of a job that need it.
+    /// Queues runs for the dates of a job that need it. The same idempotency key gives the plan
+    /// of the first request, and queues what that one did not get to.
     pub async fn backfill(
         &self,
         caller: &Caller,
         request: BackfillRequest,
+        idempotency_key: Option<String>,
     ) -> Result<BackfillPlan> {
-        backfill::backfill(self, caller, &request).await
+        backfill::backfill(self, caller, &request, idempotency_key).await
     }
 
     /// The cluster's executors; none if the scheduler computes itself.

@@ -124,8 +124,8 @@ impl Cluster {
                         queue.push_front(leader);
                     }
                 }
-                Verdict::Lost if repeat == Repeat::Safe => {}
-                Verdict::Lost => {
+                Verdict::Lost { told } if repeat == Repeat::Safe => standby |= told,
+                Verdict::Lost { .. } => {
                     let address = address.to_string();
                     return Err(Error::Lost { address, reason });
                 }

@@ -21,10 +21,11 @@ pub(crate) enum Error {
         /// Each address, with what came of it.
         tried: Vec<(String, String)>,
     },
-    /// The connection broke before the answer came, and asking again might do it twice.
+    /// The connection broke before the answer came, or the scheduler itself can't tell, and asking
+    /// again might do it twice.
     #[error(
-        "the connection to {address} broke before its answer came: {reason}. Look whether it was \
-         done (`rankmill runs list`) before asking again"
+        "it is not known whether {address} did it: {reason}. Look whether it was done (`rankmill \
+         runs list`) before asking again"
     )]
     Lost {
         /// Whose.

@@ -23,6 +23,7 @@ pub(crate) fn job_json(job: &Job) -> Value {
         "paused": job.paused,
         "revision": job.revision,
         "applied_at": time(job.applied_at),
+        "fired_until": time(job.fired_until),
         "next_at": time(job.next_at),
         "last_run": job.last_run.as_ref().map(summary_json),
     })
@@ -41,17 +42,20 @@ pub(crate) fn summary_json(run: &RunSummary) -> Value {
         "started_at": time(run.started_at),
         "finished_at": time(run.finished_at),
         "attempts": run.attempts,
+        "deadline": time(run.deadline),
         "late": run.late,
         "error": or_null(&run.error),
+        "fire_at": time(run.fire_at),
+        "backfill_id": or_null(&run.backfill),
+        "max_parallel": run.max_parallel,
+        "sequence": run.sequence,
+        "retry_of": or_null(&run.retry_of),
     })
 }
 
 /// A run with all there is to know.
 pub(crate) fn run_json(run: &Run) -> Value {
     let mut value = summary_json(&run.summary.clone().unwrap_or_default());
-    value["deadline"] = json!(time(run.deadline));
-    value["backfill_id"] = or_null(&run.backfill);
-    value["retry_of"] = or_null(&run.retry_of);
     value["submitted_by"] = or_null(&run.submitted_by);
     value["attempts_made"] = run
         .attempts
@@ -61,6 +65,7 @@ pub(crate) fn run_json(run: &Run) -> Value {
                 "started_at": time(attempt.started_at),
                 "finished_at": time(attempt.finished_at),
                 "reason": or_null(&attempt.reason),
+                "interrupted": or_null(&attempt.interrupted),
             })
         })
         .collect();
@@ -146,11 +151,18 @@ mod tests {
                 attempts: 1,
                 late: false,
                 error: "no disk".into(),
+                deadline: at(5),
+                fire_at: None,
+                backfill: "b1".into(),
+                max_parallel: Some(2),
+                sequence: Some(0),
+                retry_of: String::new(),
             }),
             attempts: vec![Attempt {
                 started_at: at(1),
                 finished_at: at(2),
                 reason: "no disk".into(),
+                interrupted: "cluster_failed".into(),
             }],
             dates: vec![DateResult {
                 date: "2026-01-01".into(),
@@ -163,9 +175,6 @@ mod tests {
                 message: "begun".into(),
             }],
             progress: None,
-            deadline: None,
-            backfill: "b1".into(),
-            retry_of: String::new(),
             submitted_by: String::new(),
         };
         let expected = json!({
@@ -181,14 +190,18 @@ mod tests {
             "attempts": 1,
             "late": false,
             "error": "no disk",
-            "deadline": null,
+            "deadline": "1970-01-01T00:00:05Z",
+            "fire_at": null,
             "backfill_id": "b1",
+            "max_parallel": 2,
+            "sequence": 0,
             "retry_of": null,
             "submitted_by": null,
             "attempts_made": [{
                 "started_at": "1970-01-01T00:00:01Z",
                 "finished_at": "1970-01-01T00:00:02Z",
                 "reason": "no disk",
+                "interrupted": "cluster_failed",
             }],
             "dates": [{
                 "date": "2026-01-01", "outcome": "published", "generation": 3, "rows": 10,
@@ -206,11 +219,12 @@ mod tests {
             spec: "version: 1".into(),
             revision: 2,
             applied_at: at(0),
+            fired_until: at(1),
             ..Job::default()
         };
         let expected = json!({
             "name": "shop", "spec": "version: 1", "set": {}, "paused": false, "revision": 2,
-            "applied_at": "1970-01-01T00:00:00Z", "next_at": null, "last_run": null,
+            "applied_at": "1970-01-01T00:00:00Z", "fired_until": "1970-01-01T00:00:01Z", "next_at": null, "last_run": null,
         });
         assert_eq!(job_json(&job), expected);
         let date = DateStatus {

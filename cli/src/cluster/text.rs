@@ -163,13 +163,14 @@ pub(crate) fn run_text(run: &Run) -> String {
     line("state", state_of(&summary));
     line("error", summary.error.clone());
     line("trigger", trigger_name(summary.trigger()).to_owned());
-    line("backfill", run.backfill.clone());
-    line("repeats", run.retry_of.clone());
+    line("backfill", summary.backfill.clone());
+    line("repeats", summary.retry_of.clone());
     line("submitted by", run.submitted_by.clone());
     line("submitted", short(summary.submitted_at));
     line("started", short(summary.started_at));
     line("finished", short(summary.finished_at));
-    line("deadline", short(run.deadline));
+    line("due", short(summary.fire_at));
+    line("deadline", short(summary.deadline));
     if let Some(read) = &run.progress {
         line(
             "progress",
@@ -188,6 +189,10 @@ pub(crate) fn run_text(run: &Run) -> String {
         let reason = match attempt.reason.as_str() {
             "" => String::new(),
             reason => format!(": {reason}"),
+        };
+        let took = match attempt.interrupted.as_str() {
+            "" => took,
+            interrupted => format!("{took}, {}", interrupted.replace('_', " ")),
         };
         line(
             &format!("attempt {}", number + 1),

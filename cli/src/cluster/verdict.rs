@@ -13,8 +13,11 @@ pub(crate) enum Verdict {
         /// What it called the leader.
         leader: Option<String>,
     },
-    /// The connection broke; whether the request was carried out isn't known.
-    Lost,
+    /// Whether the request was carried out isn't known.
+    Lost {
+        /// The scheduler said so itself; otherwise the connection broke.
+        told: bool,
+    },
     /// It is the answer.
     Final,
 }
@@ -32,9 +35,11 @@ pub(crate) fn judge(status: &Status) -> Verdict {
                 .filter(|leader| !leader.is_empty())
                 .map(str::to_owned),
         },
-        _ if from_transport => Verdict::Lost,
+        _ if from_transport => Verdict::Lost { told: false },
         // How a server says good-bye to the calls that it had not finished.
-        Code::Cancelled => Verdict::Lost,
+        Code::Cancelled => Verdict::Lost { told: false },
+        // It lost the lead, or the store, in the middle of it.
+        Code::Unknown => Verdict::Lost { told: true },
         _ => Verdict::Final,
     }
 }
@@ -53,6 +58,8 @@ mod tests {
         assert_eq!(judge(&standby), Verdict::Elsewhere { leader });
         assert_eq!(judge(&Status::not_found("no such job")), Verdict::Final);
         let broken = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
-        assert_eq!(judge(&Status::from_error(broken.into())), Verdict::Lost);
+        let lost = |told| Verdict::Lost { told };
+        assert_eq!(judge(&Status::from_error(broken.into())), lost(false));
+        assert_eq!(judge(&Status::unknown("perhaps done")), lost(true));
     }
 }

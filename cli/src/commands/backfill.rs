@@ -3,7 +3,7 @@
 use rankmill_scheduler::proto::{self, BackfillOnly, BackfillResponse};
 use serde_json::{Value, json};
 
-use super::submit::exit_code;
+use super::submit::{exit_code, new_key};
 use crate::args::{BackfillArgs, Format, Only, Order};
 use crate::cluster::{
     Cluster, Followed, Repeat, Watcher, date_status_json, dates_table, follow_aloud, run_json,
@@ -23,8 +23,9 @@ pub(crate) async fn run(environment: &Environment, args: BackfillArgs) -> anyhow
         oldest_first: args.order == Order::Oldest,
         max_parallel: args.max_parallel,
         dry_run: args.dry_run,
+        idempotency_key: new_key(),
     };
-    let answer = cluster.call(Repeat::Unsafe, request, async |mut client, request| {
+    let answer = cluster.call(Repeat::Safe, request, async |mut client, request| {
         client.backfill(request).await
     });
     let plan = answer.await?;
@@ -42,10 +43,18 @@ pub(crate) async fn run(environment: &Environment, args: BackfillArgs) -> anyhow
                 1 => "1 date".to_owned(),
                 dates => format!("{dates} dates"),
             };
-            output::line(match (args.dry_run, plan.run_ids.is_empty()) {
-                (true, _) | (false, true) => format!("{}: {dates}; nothing was queued", args.job),
-                (false, false) => format!("{}: {dates} queued as backfill {}", args.job, plan.id),
+            let job = &args.job;
+            output::line(match (plan.run_ids.is_empty(), plan.id.as_str()) {
+                (true, _) => format!("{job}: {dates}; nothing was queued"),
+                (false, "") => format!("{job}: {dates}, under way already; nothing was queued"),
+                (false, id) => format!("{job}: {dates} queued as backfill {id}"),
             })?;
+            if plan.in_order && plan.dates.len() > 1 {
+                output::line(format_args!(
+                    "{job} compares ranks with the day before: one date after the other, from the \
+                     earliest on, and with them the published ones that follow"
+                ))?;
+            }
         }
     }
     Ok(0)
@@ -90,6 +99,7 @@ fn to_json(plan: &BackfillResponse) -> Value {
         "id": (!plan.id.is_empty()).then_some(&plan.id),
         "dates": plan.dates.iter().map(date_status_json).collect::<Value>(),
         "run_ids": plan.run_ids,
+        "in_order": plan.in_order,
     })
 }
 

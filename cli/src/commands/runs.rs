@@ -6,7 +6,7 @@ use rankmill_scheduler::proto::{
 };
 use serde_json::{Value, json};
 
-use super::submit::{exit_code, id_of, wait_for};
+use super::submit::{exit_code, id_of, new_key, wait_for};
 use crate::args::{Format, RunsArgs, RunsCommand, State};
 use crate::cluster::{
     Cluster, Repeat, events_text, follow, run_json, run_text, runs_table, state_name, summary_json,
@@ -72,8 +72,11 @@ pub(crate) async fn run(environment: &Environment, args: RunsArgs) -> anyhow::Re
             print(environment, &run, format!("run {}: {text}", id_of(&run)))?;
         }
         RunsCommand::Retry { id, wait } => {
-            let request = RetryRunRequest { id: id.clone() };
-            let answer = cluster.call(Repeat::Unsafe, request, async |mut client, request| {
+            let request = RetryRunRequest {
+                id: id.clone(),
+                idempotency_key: new_key(),
+            };
+            let answer = cluster.call(Repeat::Safe, request, async |mut client, request| {
                 client.retry_run(request).await
             });
             let run = answer.await?;

@@ -36,12 +36,17 @@ pub(crate) async fn submit(
     mut request: SubmitRunRequest,
 ) -> anyhow::Result<Run> {
     if request.idempotency_key.is_empty() {
-        request.idempotency_key = rankmill_scheduler::model::RunId::new().to_string();
+        request.idempotency_key = new_key();
     }
     let answer = cluster.call(Repeat::Safe, request, async |mut client, request| {
         client.submit_run(request).await
     });
     Ok(answer.await?)
+}
+
+/// A key that no other request has. With it, a request whose answer got lost can be asked again.
+pub(crate) fn new_key() -> String {
+    rankmill_scheduler::model::RunId::new().to_string()
 }
 
 pub(crate) fn id_of(run: &Run) -> &str {

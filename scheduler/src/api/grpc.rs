@@ -17,7 +17,7 @@ use super::auth::Role;
 use super::gate::{self, Gate};
 use super::limits::Watches;
 use super::problem::Problem;
-use super::translate::{self as to, run_id};
+use super::translate::{self as to, idempotency_key, run_id};
 use crate::error::{Error, Result};
 use crate::model::RunView;
 use crate::proto;
@@ -210,7 +210,9 @@ impl Rankmill for Face {
 
     async fn retry_run(&self, request: Request<proto::RetryRunRequest>) -> Answer<proto::Run> {
         let (caller, request) = open(request);
-        let run = self.service.retry(&caller, run_id(&request.id)?).await;
+        let key = idempotency_key("idempotency_key", &request.idempotency_key)?;
+        let run = self.service.retry(&caller, run_id(&request.id)?, key);
+        let run = run.await;
         Ok(Response::new(to::run(run.map_err(failed)?)))
     }
 
@@ -255,7 +257,8 @@ impl Rankmill for Face {
         request: Request<proto::BackfillRequest>,
     ) -> Answer<proto::BackfillResponse> {
         let (caller, request) = open(request);
-        let plan = self.service.backfill(&caller, to::backfill(request)?).await;
+        let (request, key) = to::backfill(request)?;
+        let plan = self.service.backfill(&caller, request, key).await;
         Ok(Response::new(to::backfill_plan(plan.map_err(failed)?)))
     }
 

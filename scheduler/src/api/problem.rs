@@ -27,6 +27,7 @@ pub(super) enum Kind {
     Conflict,
     Forbidden,
     Unavailable,
+    Unsure,
     Internal,
     Unauthenticated,
     MethodNotAllowed,
@@ -65,6 +66,13 @@ impl Kind {
                 "Not available now",
                 S::SERVICE_UNAVAILABLE,
                 Code::Unavailable,
+            ),
+            // Not what a client takes for "nothing was done".
+            Self::Unsure => (
+                "outcome-unknown",
+                "Not known whether it was done",
+                S::INTERNAL_SERVER_ERROR,
+                Code::Unknown,
             ),
             Self::Internal => (
                 "internal",
@@ -261,10 +269,11 @@ impl From<Error> for Problem {
             ErrorKind::Conflict => Kind::Conflict,
             ErrorKind::Forbidden => Kind::Forbidden,
             ErrorKind::Unavailable => Kind::Unavailable,
+            ErrorKind::Unsure => Kind::Unsure,
             ErrorKind::Internal => Kind::Internal,
         };
         if kind == Kind::Internal {
-            tracing::error!(error = &error as &dyn std::error::Error, "a request failed");
+            tracing::error!("a request failed: {}", error.describe());
         }
         let mut problem = Self::new(kind, public_reason(&error));
         match error {
@@ -418,9 +427,16 @@ mod tests {
                     job: "x".to_owned(),
                     source: Box::new(list),
                 }),
-                500,
-                Code::Internal,
+                503,
+                Code::Unavailable,
                 "x: computing failed: cannot list 's3://lake/x'",
+            ),
+            (
+                Error::Standby { leader: None }.unsure(),
+                500,
+                Code::Unknown,
+                "it is not known whether this was done; look before asking again, or ask under \
+                 the same idempotency key: this scheduler is a standby",
             ),
         ] {
             let problem = Problem::from(error);

@@ -24,7 +24,6 @@ fn date(date: Option<NaiveDate>) -> String {
 }
 
 pub(super) fn job(view: model::JobView) -> proto::Job {
-    let now = Utc::now();
     let job = view.job;
     proto::Job {
         name: job.name,
@@ -34,10 +33,8 @@ pub(super) fn job(view: model::JobView) -> proto::Job {
         revision: job.revision,
         applied_at: Some(timestamp(job.applied_at)),
         next_at: view.next_at.map(timestamp),
-        last_run: view.last_run.map(|run| {
-            let late = run.late(now);
-            summary(run, late)
-        }),
+        last_run: view.last_run.map(summary),
+        fired_until: Some(timestamp(job.fired_until)),
     }
 }
 
@@ -67,45 +64,67 @@ fn trigger_kind(trigger: &model::Trigger) -> proto::TriggerKind {
     }
 }
 
-fn summary(run: model::RunSummary, late: bool) -> proto::RunSummary {
-    proto::RunSummary {
+fn summary(run: model::RunSummary) -> proto::RunSummary {
+    let trigger = trigger_kind(&run.trigger);
+    let mut summary = proto::RunSummary {
         id: run.id.to_string(),
         job: run.job.unwrap_or_default(),
         state: run_state(run.state).into(),
-        trigger: trigger_kind(&run.trigger).into(),
+        trigger: trigger.into(),
         from: date(run.from),
         to: date(run.to),
         submitted_at: Some(timestamp(run.submitted_at)),
         started_at: run.started_at.map(timestamp),
         finished_at: run.finished_at.map(timestamp),
         attempts: run.attempts,
-        late,
+        late: run.late,
         error: run.error.unwrap_or_default(),
+        deadline: run.deadline.map(timestamp),
+        ..Default::default()
+    };
+    match run.trigger {
+        model::Trigger::Manual | model::Trigger::Repair => {}
+        model::Trigger::Schedule { fire_at } => summary.fire_at = Some(timestamp(fire_at)),
+        model::Trigger::Backfill {
+            id,
+            max_parallel,
+            sequence,
+        } => {
+            summary.backfill = id.to_string();
+            summary.max_parallel = Some(max_parallel);
+            summary.sequence = Some(sequence);
+        }
+        model::Trigger::Retry { of } => summary.retry_of = of.to_string(),
     }
+    summary
+}
+
+/// As JSON has it.
+fn interruption(interrupted: Option<model::Interruption>) -> String {
+    use model::Interruption as M;
+    let text = match interrupted {
+        None => "",
+        Some(M::SchedulerStopped) => "scheduler_stopped",
+        Some(M::SchedulerDied) => "scheduler_died",
+        Some(M::ClusterFailed) => "cluster_failed",
+        Some(M::GaveWay) => "gave_way",
+    };
+    text.to_owned()
 }
 
 pub(super) fn run_page(page: RunPage) -> proto::ListRunsResponse {
-    let now = Utc::now();
-    let runs = page.runs.into_iter().map(|run| {
-        let late = run.late(now);
-        summary(run, late)
-    });
     proto::ListRunsResponse {
-        runs: runs.collect(),
+        runs: page.runs.into_iter().map(summary).collect(),
         next_page_token: page.next_page_token.unwrap_or_default(),
     }
 }
 
 pub(super) fn run(view: model::RunView) -> proto::Run {
-    let (backfill, retry_of) = match &view.summary.trigger {
-        model::Trigger::Backfill { id, .. } => (id.to_string(), String::new()),
-        model::Trigger::Retry { of } => (String::new(), of.to_string()),
-        _ => Default::default(),
-    };
     let attempt = |attempt: model::Attempt| proto::Attempt {
         started_at: Some(timestamp(attempt.started_at)),
         finished_at: attempt.finished_at.map(timestamp),
         reason: attempt.reason.unwrap_or_default(),
+        interrupted: interruption(attempt.interrupted),
     };
     let date = |date: model::DateResult| proto::DateResult {
         date: date.date.to_string(),
@@ -129,11 +148,8 @@ pub(super) fn run(view: model::RunView) -> proto::Run {
             tasks: progress.tasks,
             tasks_done: progress.tasks_done,
         }),
-        deadline: view.summary.deadline.map(timestamp),
-        backfill,
-        retry_of,
         submitted_by: view.submitted_by.unwrap_or_default(),
-        summary: Some(summary(view.summary, view.late)),
+        summary: Some(summary(view.summary)),
     }
 }
 
@@ -166,6 +182,7 @@ pub(super) fn backfill_plan(plan: model::BackfillPlan) -> proto::BackfillRespons
         id: plan.id.map_or_else(String::new, |id| id.to_string()),
         dates: plan.dates.into_iter().map(date_status).collect(),
         run_ids: plan.run_ids.iter().map(ToString::to_string).collect(),
+        in_order: plan.in_order,
     }
 }
 

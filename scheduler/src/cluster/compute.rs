@@ -23,6 +23,7 @@ use super::executors::{busy_slots, since_epoch};
 use super::shape::unsafe_operator;
 use super::watch::{Sighting, Trouble, Watch};
 use super::{Cluster, ballista_settings};
+use crate::error::scrub;
 use crate::model::Executor;
 
 /// How often a job is looked at; Ballista also tells at once when it ends.
@@ -356,6 +357,7 @@ fn add_stage(stage: &ExecutionStage, sighting: &mut Sighting, progress: &mut Sca
 /// What Ballista says of a failed job is text; tasks that could not read or write may be tried
 /// again, a plan that can't be computed may not.
 fn failure(text: String) -> Failure {
+    let text = scrub(&text);
     let lost = [
         "FetchFailed",
         "Fetch partition",

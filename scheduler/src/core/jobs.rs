@@ -8,7 +8,7 @@ use rankmill_jobs::spec::{Params, Spec, parse as parse_spec};
 
 use super::Core;
 use crate::error::{Error, Result};
-use crate::model::Job;
+use crate::model::{Job, JobRecord};
 use crate::records::{Stored, Written, encode, new_jobs, parse};
 
 /// A job, with its spec parsed.
@@ -32,8 +32,8 @@ impl JobEntry {
 
 impl Core {
     /// Adds or replaces a job as it was found in the lake.
-    pub(crate) fn know_job(&self, stored: Stored<Job>) -> Arc<JobEntry> {
-        let job = stored.value;
+    pub(crate) fn know_job(&self, stored: Stored<JobRecord>) -> Arc<JobEntry> {
+        let job = stored.value.job;
         let params = Params::new(&self.lake, job.set.clone());
         let spec = match parse_spec(&job.spec, &job.name, &params) {
             Ok(spec) => Ok((spec, params)),
@@ -72,6 +72,7 @@ impl Core {
         };
         let (jobs, names) = new_jobs(&self.folder, &self.layout, version, corrupt).await?;
         for job in jobs {
+            self.check_epoch(&job.value)?;
             self.know_job(job);
         }
         self.state().jobs.retain(|name, _| names.contains(name));
@@ -93,18 +94,24 @@ impl Core {
             version: entry.version.clone(),
         });
         loop {
-            let value = change(seen.as_ref().map(|seen| &seen.value))?;
+            let value = JobRecord {
+                job: change(seen.as_ref().map(|seen| &seen.value))?,
+                epoch: self.epoch,
+            };
             let bytes = encode(&path, &value)?;
             let version = seen.as_ref().map(|seen| &seen.version);
-            match self.folder.write(&path, bytes, version).await? {
+            let written = self.folder.write(&path, bytes, version).await;
+            match written.map_err(Error::perhaps_done)? {
                 Written::Done(version) => {
                     // Only now is it sure that a successor reads it.
-                    self.check_leads()?;
+                    self.check_leads().map_err(Error::unsure)?;
                     return Ok(self.know_job(Stored { value, version }));
                 }
                 Written::Conflict(None) => seen = None,
                 Written::Conflict(Some((bytes, version))) => {
-                    let value = parse(&path, &bytes)?;
+                    let found: JobRecord = parse(&path, &bytes)?;
+                    self.check_epoch(&found)?;
+                    let value = found.job;
                     seen = Some(Stored { value, version });
                 }
             }
@@ -116,10 +123,23 @@ impl Core {
         self.check_open()?;
         let _one_at_a_time = self.job_writes.lock().await;
         self.job(name)?;
-        self.folder.delete(&self.layout.job(name)).await?;
-        self.check_leads()?;
+        let path = self.layout.job(name);
+        if let Some(found) = self.folder.read_record::<JobRecord>(&path).await? {
+            self.check_epoch(&found.value)?;
+        }
+        let deleted = self.folder.delete(&path).await;
+        deleted.map_err(Error::perhaps_done)?;
+        self.check_leads().map_err(Error::unsure)?;
         self.state().jobs.remove(name);
         Ok(())
+    }
+
+    /// Whether a record was not written by a later leader.
+    fn check_epoch(&self, found: &JobRecord) -> Result<()> {
+        match found.epoch > self.epoch {
+            true => Err(self.lost_to(found.epoch)),
+            false => Ok(()),
+        }
     }
 
     /// Remembers that the schedule of a job has been followed up to a time.
@@ -141,3 +161,6 @@ pub(crate) fn no_job(name: &str) -> Error {
         name: name.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

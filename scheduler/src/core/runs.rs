@@ -1,5 +1,6 @@
 //! Changing the records of runs.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
@@ -126,7 +127,8 @@ impl Core {
     }
 
     /// Queues new runs, none of which starts before all are written: else they would not start
-    /// in their order. If that fails, those that were written are queued all the same.
+    /// in their order. If that fails, those that were written are queued all the same. One that
+    /// exists already stays as it is.
     pub(crate) async fn queue_all(&self, runs: Vec<Run>) -> Result<()> {
         let writes: Vec<_> = runs.into_iter().map(|run| self.write_new(run)).collect();
         let written: Vec<Result<Option<Arc<RunCell>>>> = stream::iter(writes)
@@ -134,11 +136,9 @@ impl Core {
             .collect()
             .await;
         self.admit(written.iter().flatten().flatten());
-        written.into_iter().try_for_each(|written| {
-            written?.map(drop).ok_or_else(|| Error::Conflict {
-                reason: "a run of that id exists already".to_owned(),
-            })
-        })
+        written
+            .into_iter()
+            .try_for_each(|written| written.map(drop))
     }
 
     /// Writes the record of a new run.
@@ -147,7 +147,8 @@ impl Core {
         run.epoch = self.epoch;
         let path = self.layout.run(run.id);
         let bytes = encode(&path, &run)?;
-        let version = match self.folder.write(&path, bytes, None).await? {
+        let written = self.folder.write(&path, bytes, None).await;
+        let version = match written.map_err(Error::perhaps_done)? {
             Written::Done(version) => version,
             Written::Conflict(None) => return Err(removed(run.id)),
             Written::Conflict(Some((bytes, version))) => {
@@ -159,7 +160,7 @@ impl Core {
             }
         };
         // Only now is it sure that a successor finds it.
-        self.check_leads()?;
+        self.check_leads().map_err(Error::unsure)?;
         let stored = Stored {
             value: run,
             version,
@@ -247,7 +248,7 @@ impl Core {
             state.unindexed.entry(month).or_default().push(run.id);
             state.recent.truncate(RECENT_RUNS - 1);
             state.recent.push_front(Arc::clone(&run));
-            let late = run.summary().late(now) && state.late.insert(run.id);
+            let late = run.summary().is_late(now) && state.late.insert(run.id);
             drop(state);
             if late {
                 self.metrics.run_late();
@@ -271,7 +272,7 @@ impl Core {
         let mut state = self.state();
         let State { active, late, .. } = &mut *state;
         for (id, cell) in active {
-            if cell.run().summary().late(now) && late.insert(*id) {
+            if cell.run().summary().is_late(now) && late.insert(*id) {
                 self.metrics.run_late();
             }
         }
@@ -287,6 +288,12 @@ impl Core {
         let state = self.state();
         let runs = state.active.values().map(|cell| cell.run());
         runs.map(|run| (Item::from(&*run), run.state)).collect()
+    }
+
+    /// All runs that go on.
+    pub(crate) fn unfinished(&self) -> Vec<Arc<Run>> {
+        let state = self.state();
+        state.active.values().map(|cell| cell.run()).collect()
     }
 
     /// A run's record.
@@ -312,17 +319,29 @@ impl Core {
         Ok(Arc::new(stored.ok_or_else(missing)?.value))
     }
 
-    /// Ended runs of a month that are in no segment of the index, if there are at least so many.
+    /// Ended runs of a month that are in no segment of the index, if there are at least so many,
+    /// or if no run of a month that is over goes on any more.
     pub(crate) fn take_unindexed(
         &self,
+        this_month: &str,
         least: usize,
         most: usize,
     ) -> Option<(String, Vec<Indexed>)> {
         let mut state = self.state();
         let State {
-            index, unindexed, ..
+            index,
+            unindexed,
+            active,
+            ..
         } = &mut *state;
-        let (month, ids) = unindexed.iter_mut().find(|(_, ids)| ids.len() >= least)?;
+        let going_on: HashSet<String> = active.keys().map(|id| id.month()).collect();
+        let enough = |month: &String, ids: &[RunId]| {
+            let is_over = month.as_str() < this_month && !going_on.contains(month);
+            ids.len() >= least || (is_over && !ids.is_empty())
+        };
+        let (month, ids) = unindexed
+            .iter_mut()
+            .find(|(month, ids)| enough(month, ids))?;
         let taken = ids.split_off(ids.len().saturating_sub(most));
         let runs = taken.iter().filter_map(|id| index.get(*id).cloned());
         Some((month.clone(), runs.collect()))

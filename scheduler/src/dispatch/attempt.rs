@@ -18,7 +18,7 @@ use super::observer::{Notes, RunObserver, observe};
 use crate::core::{Core, RunCell, Stop, close_attempt, happened};
 use crate::error::{Error, describe};
 use crate::metrics::{FailureCause, Metrics};
-use crate::model::{Attempt, DateResult, Interruption, Run, RunKind, RunState};
+use crate::model::{Attempt, DateResult, GENERATE, Interruption, Run, RunKind, RunState};
 
 /// Between two tries to record something that must be recorded.
 const RECORD_PAUSE: Duration = Duration::from_secs(2);
@@ -148,7 +148,7 @@ impl Dispatcher {
                 ran.map(drop).map_err(|error| of(&error))
             }
             RunKind::Generate { options } => {
-                self.may(self.access.check_lake(lake))?;
+                self.may(self.access.check_lake(GENERATE, lake))?;
                 // Nothing to say; only its progress is shown.
                 drop(observer);
                 let progress = |now| cell.advance(|progress| *progress = now);

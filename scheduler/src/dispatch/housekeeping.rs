@@ -7,11 +7,13 @@ use chrono::Utc;
 use super::Dispatcher;
 use crate::core::{Core, STRAY_AGE};
 use crate::error::Result;
+use crate::model::RunId;
 use crate::records::{SEGMENT_RUNS, new_runs, write_segment};
 
 /// How often.
 const TICK: Duration = Duration::from_secs(60);
-/// Runs of a month that have ended are put into a segment of the index when there are so many.
+/// Runs of this month that have ended are put into a segment of the index when there are so many;
+/// those of a month before, once all of it has ended.
 const INDEX_FROM: usize = 200;
 
 impl Dispatcher {
@@ -33,7 +35,9 @@ impl Dispatcher {
 impl Core {
     /// Writes segments of the index where many runs have ended.
     pub(crate) async fn index_ended(&self) -> Result<()> {
-        while let Some((month, runs)) = self.take_unindexed(INDEX_FROM, SEGMENT_RUNS) {
+        let this_month = RunId::first_at(Utc::now()).month();
+        let take = || self.take_unindexed(&this_month, INDEX_FROM, SEGMENT_RUNS);
+        while let Some((month, runs)) = take() {
             let ids = runs.iter().map(|run| run.summary.id).collect();
             let written = write_segment(&self.folder, &self.layout, &month, runs).await;
             if let Err(error) = written {
@@ -64,3 +68,6 @@ impl Core {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rankmill_engine as engine;
 use rankmill_jobs as jobs;
 
-use crate::error::{describe, redact};
+use crate::error::{describe, scrub};
 use crate::metrics::FailureCause;
 use crate::model::{DateResult, Interruption, Run, RunState, Trigger};
 use crate::options::Limits;
@@ -90,7 +90,7 @@ impl Failure {
     /// What it ran is at fault, and nothing is known to help.
     pub(super) fn other(reason: String) -> Self {
         Self {
-            reason: redact(&reason),
+            reason: scrub(&reason),
             cause: FailureCause::Other,
             retryable: false,
             interrupted: None,

@@ -13,9 +13,9 @@ use uuid::Uuid;
 
 use super::decide::{Found, Held, Me, Next, Renewal, Watch};
 use super::document::Leader;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, describe};
 use crate::options::LeaseOptions;
-use crate::records::Folder;
+use crate::records::{Folder, Layout, highest_epoch};
 
 /// Whether this process leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,11 +157,15 @@ impl Seat {
                                 changed
                             });
                         }
-                        Next::Take { epoch, against } => {
-                            if let Some(held) = self.take(epoch, against).await {
-                                return Some(held);
+                        Next::Take { epoch, against } => match self.floor(&against).await {
+                            Ok(floor) => {
+                                let held = self.take(epoch.max(floor), against).await;
+                                if held.is_some() {
+                                    return held;
+                                }
                             }
-                        }
+                            Err(error) => tracing::warn!("{}", error.describe()),
+                        },
                     }
                 }
                 Err(error @ Error::Corrupt { .. }) => {
@@ -175,6 +179,17 @@ impl Seat {
                 return None;
             }
         }
+    }
+
+    /// The lowest epoch to take. Where `leader.json` was removed, the records still tell which
+    /// ones there were: a leader below them could change none of them.
+    async fn floor(&self, against: &Option<UpdateVersion>) -> Result<u64> {
+        if against.is_some() {
+            return Ok(1);
+        }
+        let once = Folder::new(Arc::clone(&self.store), ONCE);
+        let layout = Layout::beside(&self.options.path);
+        Ok(highest_epoch(&once, &layout).await? + 1)
     }
 
     async fn take(&mut self, epoch: u64, against: Option<UpdateVersion>) -> Option<Held> {
@@ -192,7 +207,7 @@ impl Seat {
             }
             // If it took effect after all, the next look finds this process's own name.
             Err(error) => {
-                tracing::debug!(%error, epoch, "did not take the lead");
+                tracing::debug!(error = describe(&error), epoch, "did not take the lead");
                 None
             }
         }
@@ -207,7 +222,10 @@ impl Seat {
             if self.sleep(pause, &mut stopped).await {
                 let document = self.me.document(held.epoch, true);
                 if let Err(error) = self.write(&document, Some(held.version)).await {
-                    tracing::warn!(%error, "could not give up the lead; standbys will wait");
+                    tracing::warn!(
+                        error = describe(&error),
+                        "could not give up the lead; standbys will wait"
+                    );
                 }
                 return;
             }
@@ -236,7 +254,7 @@ impl Seat {
                     Renewal::Held
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "could not renew the lease");
+                    tracing::warn!(error = describe(&error), "could not renew the lease");
                     match self.read().await {
                         Ok(found) => held.refused(&document, &found, begun),
                         Err(_) => Renewal::Unknown,

@@ -94,7 +94,8 @@ pub struct BackfillRequest {
     /// Which dates.
     #[serde(default)]
     pub only: BackfillOnly,
-    /// Which first.
+    /// Which first. A job that compares ranks with the day before always goes from the earliest
+    /// date to the latest, one by one.
     #[serde(default)]
     pub order: BackfillOrder,
     /// Runs of this backfill at once.
@@ -108,11 +109,16 @@ pub struct BackfillRequest {
 /// What a backfill queued, or would queue.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct BackfillPlan {
-    /// None for a dry run.
+    /// None for a dry run, and where nothing had to be queued.
     pub id: Option<BackfillId>,
+    /// Each date waits for the one before it, whatever order and number at once were asked for:
+    /// the job compares ranks with the day before. Published dates that follow on one that is
+    /// done are done too, also after the last date asked for.
+    pub in_order: bool,
     /// The dates, in the order in which they run.
     pub dates: Vec<DateStatus>,
-    /// A run for each date, in the same order; empty for a dry run.
+    /// For each date its run, in the same order; empty for a dry run. A run that was under way
+    /// already is not queued once more.
     pub run_ids: Vec<RunId>,
 }
 

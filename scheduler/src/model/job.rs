@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::RunSummary;
 
-/// A job's record: `{lake}/_rankmill/jobs/{name}.json`.
+/// A job as it was applied: `{lake}/_rankmill/jobs/{name}.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Job {
     /// Its name, as in the spec.
@@ -27,6 +27,16 @@ pub struct Job {
     pub applied_at: DateTime<Utc>,
     /// Firings of the schedule up to here have been queued, or are not to be.
     pub fired_until: DateTime<Utc>,
+}
+
+/// A job's record with who wrote it. Only the leading scheduler writes it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct JobRecord {
+    #[serde(flatten)]
+    pub(crate) job: Job,
+    /// Epoch of the scheduler that wrote this; older records have none.
+    #[serde(default)]
+    pub(crate) epoch: u64,
 }
 
 /// A job as the API shows it.

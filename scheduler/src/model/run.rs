@@ -350,21 +350,32 @@ pub struct RunSummary {
     pub deadline: Option<DateTime<Utc>>,
     /// Starts so far.
     pub attempts: u32,
+    /// Whether it ended, or still goes on, after its deadline.
+    #[serde(default)]
+    pub late: bool,
     /// Why it failed.
     pub error: Option<String>,
 }
 
 impl RunSummary {
     /// Whether it ended, or still goes on, after its deadline.
-    pub fn late(&self, now: DateTime<Utc>) -> bool {
+    pub(crate) fn is_late(&self, now: DateTime<Utc>) -> bool {
         let end = self.finished_at.unwrap_or(now);
         self.deadline.is_some_and(|deadline| end > deadline)
+    }
+
+    /// As it is shown now: a run that goes on becomes late without any change.
+    pub(crate) fn at(self, now: DateTime<Utc>) -> Self {
+        Self {
+            late: self.is_late(now),
+            ..self
+        }
     }
 }
 
 impl Run {
-    /// What a list shows.
-    pub fn summary(&self) -> RunSummary {
+    /// What a list shows, but for whether it is late.
+    pub(crate) fn summary(&self) -> RunSummary {
         let (job, from, to) = match &self.kind {
             RunKind::Ranking { job, from, to, .. } => (Some(job.clone()), Some(*from), Some(*to)),
             RunKind::Generate { .. } => (None, None, None),
@@ -381,6 +392,7 @@ impl Run {
             finished_at: self.finished_at,
             deadline: self.deadline,
             attempts: self.attempts.len() as u32,
+            late: false,
             error: self.error.clone(),
         }
     }
@@ -389,10 +401,8 @@ impl Run {
 impl Run {
     /// As the API shows it.
     pub(crate) fn view(&self, progress: Option<Progress>, now: DateTime<Utc>) -> RunView {
-        let summary = self.summary();
         RunView {
-            late: summary.late(now),
-            summary,
+            summary: self.summary().at(now),
             attempts_made: self.attempts.clone(),
             dates: self.dates.clone(),
             events: self.events.clone(),
@@ -408,8 +418,6 @@ pub struct RunView {
     /// What a list shows.
     #[serde(flatten)]
     pub summary: RunSummary,
-    /// Whether it is, or ended, after its deadline.
-    pub late: bool,
     /// Every start.
     pub attempts_made: Vec<Attempt>,
     /// What became of each date so far.
@@ -423,6 +431,9 @@ pub struct RunView {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub submitted_by: Option<String>,
 }
+
+/// The field of [`SubmitRun`] that asks for a load generation.
+pub(crate) const GENERATE: &str = "generate";
 
 /// What can be submitted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]

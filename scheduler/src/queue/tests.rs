@@ -73,6 +73,23 @@ fn a_backfill_goes_on_beside_runs_that_fill_all_slots() {
 }
 
 #[test]
+fn one_by_one_means_that_the_one_before_has_ended() {
+    let id = BackfillId::new();
+    let waits = Item {
+        ready_at: at(20),
+        ..backfill(id, 1, 0, "a")
+    };
+    let queued = [backfill(id, 1, 1, "a"), waits.clone()];
+    let start = |queued: &[Item], running: &[Item], now| {
+        startable(queued, running, &limits(1, 3, 1), at(now))
+    };
+    assert!(start(&queued, &[], 10).is_empty());
+    assert_eq!(start(&queued, &[], 20), [waits.id]);
+    assert!(start(&queued[..1], &[waits], 20).is_empty());
+    assert_eq!(start(&queued[..1], &[], 10), [queued[0].id]);
+}
+
+#[test]
 fn backfills_give_way_to_todays_run() {
     let id = BackfillId::new();
     let running = [backfill(id, 2, 3, "a"), backfill(id, 2, 9, "a")];
@@ -227,6 +244,12 @@ proptest! {
         prop_assert_eq!(kept.is_empty(), gives_way.is_empty());
         for item in &blocked {
             let in_the_way = blocked.iter().any(|other| other.id != item.id && other.collides(item));
+            // One by one means that the one before has ended, not only that it doesn't run.
+            let too_soon = item.backfill.is_some_and(|place| {
+                let others = running.iter().chain(second).filter_map(|other| other.backfill);
+                let earlier = |other: Place| other.id == place.id && other.sequence < place.sequence;
+                place.max_parallel == 1 && others.into_iter().any(earlier)
+            });
             let is_kept = kept.iter().any(|kept| kept.id == item.id);
             let in_the_way = in_the_way || is_kept;
             // What gives way still has its slot, of which only a scheduled run is sure.
@@ -235,7 +258,7 @@ proptest! {
             with.extend(&kept);
             with.push(item);
             prop_assert!(
-                in_the_way || check_together(&with, &limits).is_err(),
+                in_the_way || too_soon || check_together(&with, &limits).is_err(),
                 "{:?} could start",
                 item
             );

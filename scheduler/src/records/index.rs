@@ -63,7 +63,7 @@ impl Index {
             let key = (run.submitted_by.clone(), key.clone());
             self.by_key.insert(key, id);
         }
-        *self.counts.entry(run.summary.state).or_insert(0) += 1;
+        *self.counts.entry(run.summary.state).or_default() += 1;
         if let Some(before) = self.runs.insert(id, run)
             && let Some(count) = self.counts.get_mut(&before.summary.state)
         {

@@ -18,6 +18,15 @@ impl Layout {
         }
     }
 
+    /// Of the records beside a `leader.json`.
+    pub(crate) fn beside(leader: &Path) -> Self {
+        let mut parts: Vec<_> = leader.parts().collect();
+        parts.pop();
+        Self {
+            root: parts.into_iter().collect(),
+        }
+    }
+
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }
@@ -40,6 +49,12 @@ impl Layout {
 
     pub(crate) fn run(&self, id: RunId) -> Path {
         self.runs().join(id.month()).join(format!("{id}.json"))
+    }
+
+    /// What a request under an idempotency key has led to.
+    pub(crate) fn key(&self, digest: &str) -> Path {
+        let folder = self.root.clone().join("keys");
+        folder.join(format!("{digest}.json"))
     }
 
     pub(crate) fn index(&self) -> Path {

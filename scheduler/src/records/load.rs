@@ -13,7 +13,7 @@ use super::index::Indexed;
 use super::layout::{Layout, run_of};
 use super::segment::Segment;
 use crate::error::{Error, Result};
-use crate::model::{Job, Run, RunId};
+use crate::model::{JobRecord, Run, RunId};
 
 /// Objects read at once.
 const CONCURRENT_READS: usize = 32;
@@ -21,7 +21,7 @@ const CONCURRENT_READS: usize = 32;
 /// What the lake holds.
 #[derive(Debug, Default)]
 pub(crate) struct Loaded {
-    pub(crate) jobs: Vec<Stored<Job>>,
+    pub(crate) jobs: Vec<Stored<JobRecord>>,
     /// Ended runs, from the index.
     pub(crate) indexed: Vec<Indexed>,
     /// Runs that are in no segment: those that go on, and the latest to have ended.
@@ -52,6 +52,14 @@ pub(crate) async fn load(folder: &Folder, layout: &Layout) -> Result<Loaded> {
     Ok(loaded)
 }
 
+/// The highest epoch among the records that may still change; 0 if there are none.
+pub(crate) async fn highest_epoch(folder: &Folder, layout: &Layout) -> Result<u64> {
+    let loaded = load(folder, layout).await?;
+    let jobs = loaded.jobs.iter().map(|job| job.value.epoch);
+    let runs = loaded.runs.iter().map(|run| run.value.epoch);
+    Ok(jobs.chain(runs).max().unwrap_or_default())
+}
+
 /// Runs submitted since a time that are not known yet: a scheduler that lost its place may have
 /// queued them after its successor had read the records.
 pub(crate) async fn new_runs(
@@ -77,7 +85,7 @@ pub(crate) async fn new_jobs(
     layout: &Layout,
     known: impl Fn(&str) -> Option<String>,
     corrupt: &mut Vec<Error>,
-) -> Result<(Vec<Stored<Job>>, HashSet<String>)> {
+) -> Result<(Vec<Stored<JobRecord>>, HashSet<String>)> {
     let found = folder.list(&layout.jobs(), None).await?;
     let mut names = HashSet::new();
     let mut changed = Vec::new();

@@ -122,11 +122,13 @@ fn view(core: &Core, entry: &JobEntry) -> JobView {
         .and_then(|(spec, _)| spec.schedule.as_ref());
     let schedule = schedule.filter(|_| !entry.job.paused);
     let name = Some(entry.job.name.as_str());
+    let last_run = core.with_index(|index| index.newest(name, None).next().cloned());
+    let now = Utc::now();
     JobView {
         job: entry.job.clone(),
         next_at: schedule
-            .and_then(|schedule| next_firing(schedule, Utc::now()))
+            .and_then(|schedule| next_firing(schedule, now))
             .map(|firing| firing.at),
-        last_run: core.with_index(|index| index.newest(name, None).next().cloned()),
+        last_run: last_run.map(|run| run.at(now)),
     }
 }

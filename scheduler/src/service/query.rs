@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use chrono::NaiveDate;
+use chrono::{NaiveDate, Utc};
 
 use super::submit::check_range;
 use super::{Lead, RunFilter, RunPage};
 use crate::core::Core;
 use crate::error::{Error, Result};
-use crate::model::{DateStatus, RunId, RunState};
+use crate::model::{DateStatus, RunId, RunState, RunSummary};
 
 /// Runs on a page, unless asked for otherwise.
 const PAGE: usize = 50;
@@ -27,10 +27,12 @@ pub(super) fn runs(core: &Core, filter: &RunFilter) -> Result<RunPage> {
         })?),
     };
     let wanted = |state: RunState| filter.states.is_empty() || filter.states.contains(&state);
+    let now = Utc::now();
     core.with_index(|index| {
         let all = index.newest(filter.job.as_deref(), before);
         let mut found = all.filter(|run| wanted(run.state));
-        let runs: Vec<_> = found.by_ref().take(size).cloned().collect();
+        let shown = found.by_ref().take(size).cloned();
+        let runs: Vec<RunSummary> = shown.map(|run| run.at(now)).collect();
         let more = found.next().is_some();
         let last = runs.last().filter(|_| more);
         Ok(RunPage {

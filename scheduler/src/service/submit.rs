@@ -5,18 +5,17 @@ use std::collections::BTreeMap;
 use chrono::{Days, NaiveDate, Utc};
 use rankmill_engine::functions::TimeZone;
 use rankmill_jobs::spec::{Params, Spec};
-use sha2::{Digest, Sha256};
+use serde::Serialize;
 
 use super::jobs::{check_caller, parse_spec};
+use super::keys::{self, LedTo};
 use super::{Caller, Service};
 use crate::core::{Core, Stop, happened};
 use crate::error::{Error, Result};
-use crate::model::{Run, RunId, RunKind, RunState, RunView, SubmitRun, Trigger};
+use crate::model::{GENERATE, Run, RunId, RunKind, RunState, RunView, SubmitRun, Trigger};
 
 /// Dates of one run or backfill.
 pub(super) const MAX_DATES: i64 = 3_660;
-/// Characters of an idempotency key.
-const MAX_KEY: usize = 255;
 
 pub(super) async fn submit(
     service: &Service,
@@ -25,64 +24,66 @@ pub(super) async fn submit(
     key: Option<String>,
 ) -> Result<RunView> {
     let core = service.core()?;
-    let Some(key) = key else {
+    let new = || {
         let kind = kind_of(service, &core, caller, &request)?;
-        return queue(&core, caller, Run::new(kind, Trigger::Manual, Utc::now())).await;
+        Ok(Run::new(kind, Trigger::Manual, Utc::now()))
     };
-    if key.is_empty() || key.len() > MAX_KEY {
-        let reason = format!("an idempotency key has 1 to {MAX_KEY} characters");
-        return Err(Error::invalid("idempotency_key", reason));
-    }
-    let digest = digest(&request)?;
-    let _one_at_a_time = service.inner.keyed.lock().await;
-    let look = || {
-        core.with_index(|index| {
-            let run = index.by_key(caller.name.as_deref(), &key)?;
-            Some((run.summary.id, run.request_sha256.clone()))
-        })
-    };
-    let mut known = look();
-    if known.is_none() && core.may_have_strays() {
-        // The leader before may have queued it, and lost its place before it could say so.
-        core.find_strays().await?;
-        known = look();
-    }
-    if let Some((id, known)) = known {
-        if known.as_ref() != Some(&digest) {
-            let reason = format!("the key '{key}' was used for another request, of run {id}");
-            return Err(Error::Conflict { reason });
-        }
-        return core.view(id).await;
-    }
-    // Only now: a date such as `yesterday` may be another one since the first request.
-    let kind = kind_of(service, &core, caller, &request)?;
-    let run = Run {
-        idempotency_key: Some(key),
-        request_sha256: Some(digest),
-        ..Run::new(kind, Trigger::Manual, Utc::now())
-    };
-    queue(&core, caller, run).await
+    queue(service, &core, caller, key, &request, new).await
 }
 
-async fn queue(core: &Core, caller: &Caller, run: Run) -> Result<RunView> {
+/// Queues a new run, or gives the one that the request has led to under its key.
+async fn queue(
+    service: &Service,
+    core: &Core,
+    caller: &Caller,
+    key: Option<String>,
+    request: &impl Serialize,
+    new: impl Fn() -> Result<Run>,
+) -> Result<RunView> {
+    let Some(key) = key else {
+        let run = Run {
+            submitted_by: caller.name.clone(),
+            ..new()?
+        };
+        return queue_once(core, run).await;
+    };
+    keys::check(&key)?;
+    let digest = keys::digest(request)?;
+    let _one_at_a_time = service.inner.keyed.lock().await;
+    let known = core.with_index(|index| {
+        let run = index.by_key(caller.name.as_deref(), &key)?;
+        Some((run.summary.id, run.request_sha256.clone()))
+    });
+    if let Some((id, known)) = known {
+        return match known.as_ref() == Some(&digest) {
+            true => core.view(id).await,
+            false => Err(keys::used(&key, &id)),
+        };
+    }
+    // Only now: a date such as `yesterday` may be another one since the first request.
+    let run = new()?;
+    let led_to = LedTo::Run { run_id: run.id };
+    let run_id = match keys::claim(core, caller, &key, &digest, led_to).await? {
+        LedTo::Run { run_id } => run_id,
+        LedTo::Backfill(other) => return Err(keys::used(&key, &other.id)),
+    };
     let run = Run {
+        id: run_id,
+        idempotency_key: Some(key),
+        request_sha256: Some(digest),
         submitted_by: caller.name.clone(),
         ..run
     };
+    queue_once(core, run).await
+}
+
+/// Queues a run, or gives what there is of its id.
+async fn queue_once(core: &Core, run: Run) -> Result<RunView> {
     let id = run.id;
     match core.queue(run).await? {
         Some(cell) => Ok(cell.now()),
-        None => Err(Error::Conflict {
-            reason: format!("there is a run {id} already"),
-        }),
+        None => core.view(id).await,
     }
-}
-
-/// What a request is, so that two can be told apart.
-fn digest(request: &SubmitRun) -> Result<String> {
-    let bytes = serde_json::to_vec(request).map_err(|e| Error::invalid("request", e))?;
-    let digest = Sha256::digest(&bytes);
-    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Checks a request and resolves what it leaves open.
@@ -104,11 +105,9 @@ fn kind_of(
             let unused = request.from.is_some() || request.to.is_some() || !request.set.is_empty();
             if unused {
                 let reason = "dates and placeholders are for rankings; leave them out";
-                return Err(Error::invalid("generate", reason));
+                return Err(Error::invalid(GENERATE, reason));
             }
-            service.check_lake(caller, &core.lake)?;
-            let checked = service.inner.generator.check(options);
-            checked.map_err(|reason| Error::invalid("generate", reason))?;
+            service.check_generation(caller, &core.lake, options)?;
             return Ok(RunKind::Generate {
                 options: options.clone(),
             });
@@ -215,7 +214,12 @@ pub(super) async fn cancel(service: &Service, caller: &Caller, id: RunId) -> Res
     Ok(run.view(cell.progress(), Utc::now()))
 }
 
-pub(super) async fn retry(service: &Service, caller: &Caller, id: RunId) -> Result<RunView> {
+pub(super) async fn retry(
+    service: &Service,
+    caller: &Caller,
+    id: RunId,
+    key: Option<String>,
+) -> Result<RunView> {
     let core = service.core()?;
     let run = core.read_run(id).await?;
     check_run(service, &core, caller, &run)?;
@@ -224,14 +228,16 @@ pub(super) async fn retry(service: &Service, caller: &Caller, id: RunId) -> Resu
         return Err(Error::Conflict { reason });
     }
     if let RunKind::Generate { options } = &run.kind {
-        let checked = service.inner.generator.check(options);
-        checked.map_err(|reason| Error::invalid("generate", reason))?;
+        service.check_generation(caller, &core.lake, options)?;
     }
-    let again = Run::new(run.kind.clone(), Trigger::Retry { of: id }, Utc::now());
-    queue(&core, caller, again).await
+    let again = || {
+        let trigger = Trigger::Retry { of: id };
+        Ok(Run::new(run.kind.clone(), trigger, Utc::now()))
+    };
+    queue(service, &core, caller, key, &("retry", id), again).await
 }
 
-/// Whether a caller may repeat or stop a run: its spec must keep to what the caller may touch.
+/// Whether a caller may repeat or stop a run: what it touches must be what the caller may touch.
 fn check_run(service: &Service, core: &Core, caller: &Caller, run: &Run) -> Result<()> {
     let RunKind::Ranking { job, spec, set, .. } = &run.kind else {
         return service.check_lake(caller, &core.lake);

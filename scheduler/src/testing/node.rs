@@ -167,8 +167,8 @@ pub(crate) struct NodeOptions {
     pub(crate) gate: Arc<Gate>,
     /// In place of the lake's own.
     pub(crate) store: Option<Arc<dyn ObjectStore>>,
-    /// Where specs may read and write, if not in the whole lake.
-    pub(crate) prefixes: Option<Vec<String>>,
+    /// The one prefix that is allowed to all, in place of the lake.
+    pub(crate) allowed: Option<String>,
 }
 
 impl Default for NodeOptions {
@@ -182,7 +182,7 @@ impl Default for NodeOptions {
             },
             gate: Gate::new(1_000),
             store: None,
-            prefixes: None,
+            allowed: None,
         }
     }
 }
@@ -240,8 +240,7 @@ impl Node {
         .await?;
         let session = session.with_compute(options.gate);
         let gaps = Gaps::new(session.clone());
-        let prefixes = options.prefixes.unwrap_or_else(|| vec![lake.path()]);
-        let access = Access::new(&prefixes)?;
+        let access = Access::new(&[options.allowed.unwrap_or_else(|| lake.path())])?;
         let service = Service::new(access.clone(), Arc::new(Waiter), true, metrics);
         service.lead(Lead {
             core: Arc::clone(&core),

@@ -21,6 +21,8 @@ pub(crate) struct Faults {
     pub(crate) lose_answers: usize,
     /// So many writes fail.
     pub(crate) fail_writes: usize,
+    /// All writes fail after so many.
+    pub(crate) fail_writes_after: Option<usize>,
     /// So many reads were made.
     pub(crate) reads: usize,
     /// So many listings were made.
@@ -128,7 +130,15 @@ impl ObjectStore for Flaky {
             self.dead.send_replace(true);
             return std::future::pending().await;
         }
-        if take(&mut self.faults.lock().unwrap().fail_writes) {
+        let fails = {
+            let mut faults = self.faults.lock().unwrap();
+            let gone = faults
+                .fail_writes_after
+                .as_mut()
+                .is_some_and(|left| !take(left));
+            gone || take(&mut faults.fail_writes)
+        };
+        if fails {
             return Err(away());
         }
         let put = self.put(location, payload, options).await?;

@@ -2,12 +2,12 @@
 
 use axum::Extension;
 use axum::extract::{RawQuery, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Http;
-use super::extract::{Json, Query, Segment};
+use super::extract::{Json, Query, Segment, key_of};
 use crate::api::problem::Problem;
 use crate::model::{BackfillPlan, BackfillRequest, DateStatus};
 use crate::service::Caller;
@@ -46,6 +46,9 @@ pub(super) async fn gaps(
 /// Queues runs for the dates of a job that need it.
 #[utoipa::path(post, path = "/api/v1/backfills", tag = "dates",
     operation_id = "backfill", security(("token" = ["submit"])),
+    params(("Idempotency-Key" = Option<String>, Header,
+        description = "1 to 255 printable ASCII characters. The same key gives the plan of the \
+            first request, and queues only what that one did not get to.")),
     request_body = BackfillRequest,
     responses(
         (status = 200, description = "What would be queued (`dry_run`).", body = BackfillPlan),
@@ -53,12 +56,14 @@ pub(super) async fn gaps(
 pub(super) async fn backfill(
     State(http): State<Http>,
     Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
     Json(request): Json<BackfillRequest>,
 ) -> Result<(StatusCode, axum::Json<BackfillPlan>), Problem> {
     let status = match request.dry_run {
         true => StatusCode::OK,
         false => StatusCode::ACCEPTED,
     };
-    let plan = http.service.backfill(&caller, request).await?;
+    let key = key_of(&headers)?;
+    let plan = http.service.backfill(&caller, request, key).await?;
     Ok((status, axum::Json(plan)))
 }

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use axum::body::to_bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
-use axum::http::header;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
 use serde::de::DeserializeOwned;
 use url::form_urlencoded;
 
 use crate::api::problem::{Kind, Problem};
+use crate::api::translate::idempotency_key;
 
 /// A body of JSON.
 pub(super) struct Json<T>(pub(super) T);
@@ -99,6 +100,21 @@ impl Query {
     pub(super) fn require(&self, name: &str) -> Result<&str, Problem> {
         let missing = || Problem::invalid(name, "it is missing");
         self.get(name).ok_or_else(missing)
+    }
+}
+
+/// The key in a request's `Idempotency-Key`.
+pub(super) fn key_of(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    const KEY: &str = "Idempotency-Key";
+    let mut keys = headers.get_all(KEY).iter();
+    match (keys.next(), keys.next()) {
+        (None, _) => Ok(None),
+        (Some(key), None) => {
+            // What is empty or isn't ASCII becomes what isn't allowed.
+            let key = key.to_str().ok().filter(|key| !key.is_empty());
+            idempotency_key(KEY, key.unwrap_or("\0"))
+        }
+        (Some(_), Some(_)) => Err(Problem::invalid(KEY, "it is given twice")),
     }
 }
 

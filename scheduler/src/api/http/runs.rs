@@ -11,9 +11,9 @@ use axum::response::{IntoResponse, Response};
 use futures::{Stream, StreamExt};
 
 use super::Http;
-use super::extract::{Json, Query, Segment};
+use super::extract::{Json, Query, Segment, key_of};
 use crate::api::problem::Problem;
-use crate::api::translate::{idempotency_key, run_id};
+use crate::api::translate::run_id;
 use crate::model::{RunState, RunView, SubmitRun};
 use crate::service::{Caller, RunFilter, RunPage};
 
@@ -80,17 +80,7 @@ pub(super) async fn submit(
     headers: HeaderMap,
     Json(request): Json<SubmitRun>,
 ) -> Result<Response, Problem> {
-    const KEY: &str = "Idempotency-Key";
-    let mut keys = headers.get_all(KEY).iter();
-    let key = match (keys.next(), keys.next()) {
-        (None, _) => None,
-        (Some(key), None) => {
-            // What is empty or isn't ASCII becomes what isn't allowed.
-            let key = key.to_str().ok().filter(|key| !key.is_empty());
-            idempotency_key(KEY, key.unwrap_or("\0"))?
-        }
-        (Some(_), Some(_)) => return Err(Problem::invalid(KEY, "it is given twice")),
-    };
+    let key = key_of(&headers)?;
     let run = http.service.submit(&caller, request, key).await?;
     Ok(accepted(run))
 }
@@ -131,15 +121,21 @@ pub(super) async fn cancel(
 /// Queues a new run like one that has ended.
 #[utoipa::path(post, path = "/api/v1/runs/{id}/retry", tag = "runs",
     operation_id = "retryRun", security(("token" = ["submit"])),
-    params(("id" = String, Path, description = "Id of the run that has ended.")),
+    params(
+        ("id" = String, Path, description = "Id of the run that has ended."),
+        ("Idempotency-Key" = Option<String>, Header,
+            description = "1 to 255 printable ASCII characters. The same key gives the run of \
+                the first request instead of queuing another.")),
     responses((status = 202, description = "The new run.", body = RunView,
         headers(("Location" = String, description = "Where it is.")))))]
 pub(super) async fn retry(
     State(http): State<Http>,
     Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
     Segment(id): Segment,
 ) -> Result<Response, Problem> {
-    let run = http.service.retry(&caller, run_id(&id)?).await?;
+    let key = key_of(&headers)?;
+    let run = http.service.retry(&caller, run_id(&id)?, key).await?;
     Ok(accepted(run))
 }
 

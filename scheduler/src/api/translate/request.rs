@@ -54,7 +54,7 @@ pub(in crate::api) fn submit(
         Some(What::Spec(spec)) => submit.spec = Some(spec),
         Some(What::Generate(options)) => {
             let options = serde_json::from_str(&options);
-            let options = options.map_err(|error| Problem::invalid("generate", error))?;
+            let options = options.map_err(|error| Problem::invalid(model::GENERATE, error))?;
             submit.generate = Some(options);
         }
     }
@@ -96,9 +96,10 @@ pub(in crate::api) fn run_filter(request: proto::ListRunsRequest) -> Result<RunF
     })
 }
 
+/// The backfill to queue, and its idempotency key.
 pub(in crate::api) fn backfill(
     request: proto::BackfillRequest,
-) -> Result<model::BackfillRequest, Problem> {
+) -> Result<(model::BackfillRequest, Option<String>), Problem> {
     use model::BackfillOnly as M;
     use proto::BackfillOnly as P;
     let only = match P::try_from(request.only) {
@@ -112,7 +113,8 @@ pub(in crate::api) fn backfill(
             return Err(Problem::invalid("only", reason));
         }
     };
-    Ok(model::BackfillRequest {
+    let key = idempotency_key("idempotency_key", &request.idempotency_key)?;
+    let backfill = model::BackfillRequest {
         job: request.job,
         from: request.from,
         to: request.to,
@@ -123,5 +125,6 @@ pub(in crate::api) fn backfill(
         },
         max_parallel: request.max_parallel.max(1),
         dry_run: request.dry_run,
-    })
+    };
+    Ok((backfill, key))
 }

@@ -32,6 +32,7 @@ fn a_summary(trigger: Trigger) -> model::RunSummary {
         finished_at: None,
         deadline: Some(at(3)),
         attempts: 2,
+        late: true,
         error: Some("why".to_owned()),
     }
 }
@@ -54,9 +55,8 @@ fn runs() {
     });
     let view = model::RunView {
         summary: summary.clone(),
-        late: true,
         attempts_made: vec![model::Attempt {
-            interrupted: None,
+            interrupted: Some(model::Interruption::ClusterFailed),
             started_at: at(2),
             finished_at: Some(at(3)),
             reason: Some("lost".to_owned()),
@@ -95,11 +95,18 @@ fn runs() {
             attempts: 2,
             late: true,
             error: "why".to_owned(),
+            deadline: Some(timestamp(at(3))),
+            fire_at: None,
+            backfill: backfill.to_string(),
+            max_parallel: Some(2),
+            sequence: Some(0),
+            retry_of: String::new(),
         }),
         attempts: vec![proto::Attempt {
             started_at: Some(timestamp(at(2))),
             finished_at: Some(timestamp(at(3))),
             reason: "lost".to_owned(),
+            interrupted: "cluster_failed".to_owned(),
         }],
         dates: vec![proto::DateResult {
             date: "2026-01-30".to_owned(),
@@ -119,9 +126,6 @@ fn runs() {
             tasks: 5,
             tasks_done: 6,
         }),
-        deadline: Some(timestamp(at(3))),
-        backfill: backfill.to_string(),
-        retry_of: String::new(),
         submitted_by: "ada".to_owned(),
     };
     assert_eq!(run(view.clone()), expected);
@@ -130,18 +134,37 @@ fn runs() {
         summary: a_summary(Trigger::Retry { of }),
         ..view
     });
+    let again = again.summary.unwrap();
     assert_eq!(
         (again.backfill, again.retry_of),
         (String::new(), of.to_string())
     );
 }
 
+/// What JSON says of a run, `rankmill.v1` says too.
+#[test]
+fn both_faces_know_the_same_interruptions() {
+    use model::Interruption as M;
+    let all = [
+        M::SchedulerStopped,
+        M::SchedulerDied,
+        M::ClusterFailed,
+        M::GaveWay,
+    ];
+    for interrupted in all {
+        let json = serde_json::to_value(interrupted).unwrap();
+        assert_eq!(json, interruption(Some(interrupted)));
+    }
+    assert_eq!(interruption(None), "");
+}
+
 #[test]
 fn pages_tell_what_is_late_by_now() {
     let mut ended = a_summary(Trigger::Repair);
     ended.finished_at = Some(at(3));
+    let runs = [a_summary(Trigger::Manual), ended];
     let page = RunPage {
-        runs: vec![a_summary(Trigger::Manual), ended],
+        runs: runs.map(|run| run.at(at(4))).to_vec(),
         next_page_token: Some("next".to_owned()),
     };
     let page = run_page(page);
@@ -181,6 +204,8 @@ fn jobs() {
     let last = found.last_run.unwrap();
     assert_eq!(last.trigger(), proto::TriggerKind::Schedule);
     assert!(last.late);
+    assert_eq!(last.fire_at, Some(timestamp(at(4))));
+    assert_eq!(found.fired_until, Some(timestamp(at(2))));
 }
 
 #[test]
@@ -231,6 +256,7 @@ fn dates_and_plans() {
     };
     let plan = model::BackfillPlan {
         id: None,
+        in_order: true,
         dates: vec![
             status(DateState::Missing, None, None),
             status(DateState::Stale, Some(StaleReason::Engine), Some(7)),
@@ -239,6 +265,7 @@ fn dates_and_plans() {
     };
     let plan = backfill_plan(plan);
     assert_eq!((plan.id.as_str(), plan.run_ids.len()), ("", 0));
+    assert!(plan.in_order);
     let [missing, stale] = plan.dates.as_slice() else {
         panic!("{plan:?}");
     };
@@ -291,8 +318,10 @@ fn backfills() {
         oldest_first: true,
         max_parallel: 0,
         dry_run: true,
+        idempotency_key: "once".to_owned(),
     };
-    let found = backfill(request(proto::BackfillOnly::Failed.into())).unwrap();
+    let (found, key) = backfill(request(proto::BackfillOnly::Failed.into())).unwrap();
+    assert_eq!(key.as_deref(), Some("once"));
     let expected = model::BackfillRequest {
         job: "daily".to_owned(),
         from: "2026-01-01".to_owned(),
@@ -304,7 +333,7 @@ fn backfills() {
     };
     assert_eq!(found, expected);
     assert_eq!(
-        backfill(request(0)).unwrap().only,
+        backfill(request(0)).unwrap().0.only,
         model::BackfillOnly::Needed
     );
     assert_eq!(

@@ -259,7 +259,7 @@ async fn what_is_not_allowed_any_more_is_not_done() {
     let made = node.service.submit(&caller, made, None).await.unwrap();
     let next = NodeOptions {
         epoch: 2,
-        prefixes: Some(vec![format!("{}/team", lake.path())]),
+        allowed: Some(format!("{}/team", lake.path())),
         ..NodeOptions::default()
     };
     let node = Node::start(&lake, next).await;

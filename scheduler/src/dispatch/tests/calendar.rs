@@ -115,12 +115,12 @@ async fn after_its_deadline_a_run_is_late() {
     let id = RunId::of_firing("a", now);
     assert_eq!(record(&lake, id).deadline, Some(at("2026-01-05T00:40:00Z")));
     let view = node.service.run(id).await.unwrap();
-    assert!(view.late && view.summary.state == RunState::Queued);
+    assert!(view.summary.late && view.summary.state == RunState::Queued);
     node.core.count_late();
     node.core.count_late();
     node.work();
     let view = node.ended(id).await;
-    assert!(view.late && view.summary.state == RunState::Succeeded);
+    assert!(view.summary.late && view.summary.state == RunState::Succeeded);
     let told = node.service.metrics().encode().unwrap();
     let late = told.lines().find(|line| line.contains("late_runs_total "));
     assert!(late.is_some_and(|line| line.ends_with(" 1")), "{told}");
@@ -132,7 +132,10 @@ async fn after_its_deadline_a_run_is_late() {
     let from = now - TimeDelta::minutes(1);
     let fired = node.dispatcher.fire(&entry, from, now).await.unwrap();
     let view = node.ended(RunId::of_firing("a", fired)).await;
-    assert!(!view.late && view.summary.deadline.is_some(), "{view:?}");
+    assert!(
+        !view.summary.late && view.summary.deadline.is_some(),
+        "{view:?}"
+    );
     node.stop().await;
 }
 

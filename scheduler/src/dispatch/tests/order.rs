@@ -107,7 +107,7 @@ async fn todays_run_and_a_backfill_both_go_on() {
     node.apply_spec(&Lake::spec_with("a", SCHEDULE)).await;
     let caller = Caller::default();
     let plan = backfill("2026-01-01", "2026-01-04", 4);
-    let plan = node.service.backfill(&caller, plan).await.unwrap();
+    let plan = node.service.backfill(&caller, plan, None).await.unwrap();
     assert_eq!(plan.run_ids.len(), 4);
     until("the backfill computes", || gate.begun() == 1).await;
     let entry = node.core.job("a").unwrap();
@@ -145,7 +145,7 @@ async fn a_backfill_makes_room_for_todays_run() {
     node.apply_spec(&Lake::spec_with("a", SCHEDULE)).await;
     let caller = Caller::default();
     let plan = backfill("2026-01-04", "2026-01-06", 1);
-    let plan = node.service.backfill(&caller, plan).await.unwrap();
+    let plan = node.service.backfill(&caller, plan, None).await.unwrap();
     until("the backfill computes", || gate.begun() == 1).await;
     let entry = node.core.job("a").unwrap();
     let (from, now) = (at("2026-01-07T00:00:00Z"), at("2026-01-07T00:10:00Z"));
@@ -174,7 +174,7 @@ async fn a_backfill_keeps_to_its_own_limit() {
     node.apply("a").await;
     let caller = Caller::default();
     let plan = backfill("2026-01-01", "2026-01-06", 3);
-    let plan = node.service.backfill(&caller, plan).await.unwrap();
+    let plan = node.service.backfill(&caller, plan, None).await.unwrap();
     until("three compute", || gate.begun() == 3).await;
     gate.open.add_permits(6);
     all_succeed(&node, &plan.run_ids).await;

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::lease::{Keeper, KeeperOptions, Standing};
 use crate::options::LeaseOptions;
-use crate::testing::{Faults, Flaky};
+use crate::testing::{Faults, Flaky, Lake, Node, NodeOptions};
 
 fn store(folder: &TempDir) -> Arc<Flaky> {
     Flaky::new(Arc::new(LocalStore::with_root(folder.path()).unwrap()))
@@ -130,4 +130,22 @@ async fn what_is_no_lease_is_left_alone() {
     };
     assert!(reason.starts_with("_rankmill/leader.json is not what rankmill writes there"));
     assert_eq!(std::fs::read_to_string(path).unwrap(), "{}");
+}
+
+/// Otherwise it could change none of the records that are there.
+#[tokio::test]
+async fn without_a_leader_file_the_records_tell_the_epoch() {
+    let lake = Lake::new([1]);
+    let options = NodeOptions {
+        epoch: 7,
+        ..NodeOptions::default()
+    };
+    let node = Node::idle(&lake, options).await.unwrap();
+    node.apply("a").await;
+    assert!(!lake.file("_rankmill/leader.json").exists());
+    let store = LocalStore::with_root(lake.file("")).unwrap();
+    let keeper = start("next", &Flaky::new(Arc::new(store)));
+    let mut standing = keeper.standing();
+    assert_eq!(epoch_of(&reached(&mut standing, leads).await), 8);
+    keeper.release().await;
 }

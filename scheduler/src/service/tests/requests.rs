@@ -24,19 +24,23 @@ async fn what_has_ended_can_be_repeated() {
     node.apply("top").await;
     let first = node.submit("top", "2026-01-01", "").await;
     until("it computes", || gate.begun() == 1).await;
-    let refused = node.service.retry(&anyone(), first).await.unwrap_err();
+    let refused = node
+        .service
+        .retry(&anyone(), first, None)
+        .await
+        .unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Conflict);
     node.service.cancel(&anyone(), first).await.unwrap();
     node.ended(first).await;
     // The run's spec as it was, whatever has become of the job.
     node.service.delete_job(&anyone(), "top").await.unwrap();
     gate.open.add_permits(1);
-    let again = node.service.retry(&anyone(), first).await.unwrap();
+    let again = node.service.retry(&anyone(), first, None).await.unwrap();
     assert_eq!(again.summary.trigger, Trigger::Retry { of: first });
     let run = node.ended(again.summary.id).await;
     assert_eq!(run.summary.state, RunState::Succeeded, "{run:?}");
     assert_eq!(lake.generation("top", day(1)), Some(1));
-    let missing = node.service.retry(&anyone(), RunId::new()).await;
+    let missing = node.service.retry(&anyone(), RunId::new(), None).await;
     assert_eq!(missing.unwrap_err().kind(), ErrorKind::NotFound);
     node.stop().await;
 }
@@ -75,7 +79,7 @@ async fn a_backfill_does_what_is_needed() {
     ] {
         let plan = node
             .service
-            .backfill(&anyone(), backfill(only))
+            .backfill(&anyone(), backfill(only), None)
             .await
             .unwrap();
         assert_eq!((plan.id, plan.run_ids.len()), (None, 0));
@@ -88,7 +92,7 @@ async fn a_backfill_does_what_is_needed() {
     };
     let plan = node
         .service
-        .backfill(&anyone(), real.clone())
+        .backfill(&anyone(), real.clone(), None)
         .await
         .unwrap();
     assert_eq!(plan.run_ids.len(), 3);
@@ -100,7 +104,7 @@ async fn a_backfill_does_what_is_needed() {
     // Nothing is left, and a date without input is no error.
     let plan = node
         .service
-        .backfill(&anyone(), real.clone())
+        .backfill(&anyone(), real.clone(), None)
         .await
         .unwrap();
     assert_eq!((plan.id, plan.run_ids.len()), (None, 0));
@@ -123,7 +127,7 @@ async fn a_backfill_does_what_is_needed() {
         only: BackfillOnly::All,
         ..real
     };
-    let plan = node.service.backfill(&anyone(), all).await.unwrap();
+    let plan = node.service.backfill(&anyone(), all, None).await.unwrap();
     for id in plan.run_ids {
         node.ended(id).await;
     }
@@ -205,7 +209,7 @@ async fn a_token_keeps_to_its_folders() {
     let mut refused = Vec::new();
     // By the job, its runs, its name.
     refused.push(service.cancel(&team, others).await.err());
-    refused.push(service.retry(&team, others).await.err());
+    refused.push(service.retry(&team, others, None).await.err());
     refused.push(service.set_paused(&team, "top", true).await.err());
     refused.push(service.delete_job(&team, "top").await.err());
     let request = submission("top", "2026-01-01", "");
@@ -214,7 +218,7 @@ async fn a_token_keeps_to_its_folders() {
         dry_run: false,
         ..backfill(BackfillOnly::All)
     };
-    refused.push(service.backfill(&team, all).await.err());
+    refused.push(service.backfill(&team, all, None).await.err());
     for spec in [
         own.replace("name: own", "name: top"),
         foreign("log/"),
