@@ -82,9 +82,9 @@ fn fill(store: &Arc<dyn ObjectStore>) {
 /// The job that most of these tests run.
 const JOB: &str = "age-date-ranking";
 
-/// The same job under another name, which publishes elsewhere.
-fn spec(name: &str) -> (String, PathBuf) {
-    let job = format!("{JOB}-{name}");
+/// The same job under a name with a number, which publishes elsewhere.
+fn spec(number: u32) -> (String, PathBuf) {
+    let job = format!("{JOB}-{number}");
     let yaml = include_str!("../../../jobs/specs/age-date-ranking.yaml").replace(JOB, &job);
     let file = scratch().join(format!("{job}.yaml"));
     std::fs::write(&file, yaml).unwrap();

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use super::topology::Topology;
-use super::{JOB, Moments, check_all, until};
-use crate::shipped::DAYS;
+use super::{Moments, until};
 
 /// Killed in a map stage, after it, in the final stage, and all of them at once; and what the dead
 /// leave on the disks is swept.
@@ -12,7 +11,6 @@ use crate::shipped::DAYS;
 fn killed_at_each_stage() {
     let topology =
         Topology::without_standby(&[("RANKMILL_LOCAL_OPTIONS", "--executor-timeout 8s")]);
-    topology.apply(&[JOB]);
     type Reached = fn(u64, u64) -> bool;
     let points: [(&[&str], Reached); 4] = [
         (&["executor-1"], |done, _| done >= 1),
@@ -21,15 +19,14 @@ fn killed_at_each_stage() {
         (&["executor-1", "executor-2"], |done, _| done >= 1),
     ];
     let mut landed = 0;
-    for (generation, (killed, reached)) in (1..).zip(points) {
-        let id = topology.submit(JOB, &DAYS, &["--force"]);
-        landed += u32::from(topology.until_tasks(&id, reached));
+    for (killed, reached) in points {
+        let ranking = topology.rank();
+        landed += u32::from(topology.until_tasks(&ranking.id, reached));
         for role in killed {
             topology.kill(role);
         }
         topology.start(killed);
-        topology.succeeded(&id);
-        check_all(&topology.lake, JOB, generation);
+        topology.ranked(&ranking);
         topology.until_executors(2);
     }
     assert!(landed >= 3, "only {landed} kills came in time");
@@ -42,17 +39,15 @@ fn killed_at_each_stage() {
 #[ignore = "slow: make test-faults"]
 fn killed_at_random_moments() {
     let topology = Topology::without_standby(&[]);
-    topology.apply(&[JOB]);
     let mut moments = Moments::new(1);
-    for generation in 1..=6 {
-        let id = topology.submit(JOB, &DAYS, &["--force"]);
+    for _ in 0..6 {
+        let ranking = topology.rank();
         let role = ["executor-1", "executor-2"][moments.below(2) as usize];
         std::thread::sleep(Duration::from_millis(moments.below(6_000)));
         topology.kill(role);
         std::thread::sleep(Duration::from_millis(moments.below(2_000)));
         topology.start(&[role]);
-        topology.succeeded(&id);
-        check_all(&topology.lake, JOB, generation);
+        topology.ranked(&ranking);
     }
     topology.until_executors(2);
 }
@@ -62,23 +57,19 @@ fn killed_at_random_moments() {
 #[ignore = "slow: make test-faults"]
 fn frozen_and_back() {
     let topology = Topology::without_standby(&[]);
-    topology.apply(&[JOB]);
-    let id = topology.submit(JOB, &DAYS, &[]);
-    assert!(topology.until_tasks(&id, |done, _| done >= 1));
+    let ranking = topology.rank();
+    assert!(topology.until_tasks(&ranking.id, |done, _| done >= 1));
     topology.signal("-STOP", "executor-1");
-    topology.succeeded(&id);
-    check_all(&topology.lake, JOB, 1);
+    topology.ranked(&ranking);
     topology.signal("-CONT", "executor-1");
     topology.until_executors(2);
-    let id = topology.submit(JOB, &DAYS, &["--force"]);
-    topology.succeeded(&id);
-    check_all(&topology.lake, JOB, 2);
+    let ranking = topology.rank();
+    topology.ranked(&ranking);
     // Briefly, so that nobody counts it as lost.
-    let id = topology.submit(JOB, &DAYS, &["--force"]);
-    topology.until_tasks(&id, |done, _| done >= 1);
+    let ranking = topology.rank();
+    topology.until_tasks(&ranking.id, |done, _| done >= 1);
     topology.signal("-STOP", "executor-2");
     std::thread::sleep(Duration::from_secs(4));
     topology.signal("-CONT", "executor-2");
-    topology.succeeded(&id);
-    check_all(&topology.lake, JOB, 3);
+    topology.ranked(&ranking);
 }

@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use super::link::{Line, Link};
 use super::topology::Topology;
-use super::{JOB, check_all};
-use crate::shipped::DAYS;
 
 /// Everything between executor 1 and the other nodes goes over these.
 struct Wires([Link; 3]);
@@ -45,7 +43,6 @@ fn topology() -> (Topology, Wires) {
     ]);
     topology.start(&["scheduler"]);
     let wires = Wires::between(&topology);
-    topology.apply(&[JOB]);
     (topology, wires)
 }
 
@@ -53,21 +50,19 @@ fn topology() -> (Topology, Wires) {
 #[test]
 fn broken() {
     let (topology, wires) = topology();
-    let id = topology.submit(JOB, &DAYS, &[]);
-    assert!(topology.until_tasks(&id, |done, _| done >= 1));
+    let ranking = topology.rank();
+    assert!(topology.until_tasks(&ranking.id, |done, _| done >= 1));
     wires.set(Line::Broken);
     wires.set(Line::Open);
-    topology.succeeded(&id);
-    check_all(&topology.lake, JOB, 1);
+    topology.ranked(&ranking);
     topology.until_executors(2);
 
-    let id = topology.submit(JOB, &DAYS, &["--force"]);
-    topology.until_tasks(&id, |done, _| done >= 1);
+    let ranking = topology.rank();
+    topology.until_tasks(&ranking.id, |done, _| done >= 1);
     wires.set(Line::Broken);
     topology.until_executors(1);
     wires.set(Line::Open);
-    topology.succeeded(&id);
-    check_all(&topology.lake, JOB, 2);
+    topology.ranked(&ranking);
     topology.until_executors(2);
 }
 
@@ -76,27 +71,24 @@ fn broken() {
 #[ignore = "slow: make test-faults"]
 fn silent() {
     let (topology, wires) = topology();
-    for (generation, seconds) in (1..).zip([2, 5, 25]) {
-        let id = topology.submit(JOB, &DAYS, &["--force"]);
-        topology.until_tasks(&id, |done, _| done >= 1);
+    for seconds in [2, 5, 25] {
+        let ranking = topology.rank();
+        topology.until_tasks(&ranking.id, |done, _| done >= 1);
         wires.set(Line::Silent);
         std::thread::sleep(Duration::from_secs(seconds));
         wires.set(Line::Open);
-        topology.succeeded(&id);
-        check_all(&topology.lake, JOB, generation);
+        topology.ranked(&ranking);
         topology.until_executors(2);
     }
     // Until the run has ended without it.
-    let id = topology.submit(JOB, &DAYS, &["--force"]);
-    topology.until_tasks(&id, |done, _| done >= 1);
+    let ranking = topology.rank();
+    topology.until_tasks(&ranking.id, |done, _| done >= 1);
     wires.set(Line::Silent);
-    topology.succeeded(&id);
-    check_all(&topology.lake, JOB, 4);
+    topology.ranked(&ranking);
     wires.set(Line::Open);
     topology.until_executors(2);
-    let id = topology.submit(JOB, &DAYS, &["--force"]);
-    topology.succeeded(&id);
-    check_all(&topology.lake, JOB, 5);
+    let ranking = topology.rank();
+    topology.ranked(&ranking);
 }
 
 /// Every executor is cut off, and back.
@@ -105,12 +97,11 @@ fn silent() {
 fn nobody_left() {
     let (topology, wires) = topology();
     topology.kill("executor-2");
-    let id = topology.submit(JOB, &DAYS, &[]);
-    topology.until_tasks(&id, |done, _| done >= 1);
+    let ranking = topology.rank();
+    topology.until_tasks(&ranking.id, |done, _| done >= 1);
     wires.set(Line::Silent);
     topology.until_executors(0);
     std::thread::sleep(Duration::from_secs(5));
     wires.set(Line::Open);
-    topology.succeeded(&id);
-    check_all(&topology.lake, JOB, 1);
+    topology.ranked(&ranking);
 }

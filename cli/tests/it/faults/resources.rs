@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::topology::Topology;
-use super::{JOB, check_all, until};
+use super::until;
 use crate::shipped::DAYS;
 use crate::small::written;
 
@@ -36,14 +36,6 @@ fn can_mount() -> bool {
     tried.is_ok_and(|output| output.status.success())
 }
 
-/// The reason of the attempt that failed first.
-fn reason(topology: &Topology, id: &str) -> String {
-    topology.until_run(id, "failed attempt", |run| {
-        let reason = run["attempts_made"][0]["reason"].as_str()?;
-        Some(reason.to_owned())
-    })
-}
-
 /// The reason is told; the executor lives on; and with an executor that has room the run ends.
 #[test]
 #[ignore = "slow: make test-faults"]
@@ -62,16 +54,19 @@ fn a_full_disk() {
         ("RANKMILL_LOCAL_EXECUTOR_OPTIONS", &*options),
     ];
     topology.start_with(&["executor-1"], &through);
-    topology.apply(&[JOB, "daily-web-pages"]);
-    let id = topology.submit(JOB, &DAYS, &[]);
-    let reason = reason(&topology, &id);
-    assert!(reason.contains("no space left in"), "{reason}");
+    let ranking = topology.rank();
+    topology.until_run(&ranking.id, "reason that names the disk", |run| {
+        let mut attempts = run["attempts_made"].as_array()?.iter();
+        let named = |reason: &str| reason.contains("no space left in");
+        attempts
+            .any(|a| a["reason"].as_str().is_some_and(named))
+            .then_some(())
+    });
     assert!(topology.runs("executor-1"));
-    assert!(topology.lake.published(JOB, DAYS[0]).is_none());
+    assert!(topology.lake.published(&ranking.job, DAYS[0]).is_none());
     topology.start(&["executor-2"]);
     topology.stop(&["executor-1"]);
-    topology.succeeded(&id);
-    check_all(&topology.lake, JOB, 1);
+    topology.ranked(&ranking);
 }
 
 /// A join whose one side, which can't be spilled, is far larger than the memory of an executor.
@@ -93,18 +88,16 @@ fn little_memory() {
     let topology = Topology::new(&[("RANKMILL_LOCAL_STANDBY", "0")]);
     topology.start(&["scheduler"]);
     topology.start_with(&["executor-1"], &[("RANKMILL_MEMORY", "16MiB")]);
-    topology.apply(&[JOB]);
     let (_folder, hungry) = written(HUNGRY);
     topology.apply(&[&hungry]);
     let id = topology.submit("hungry", &DAYS[..1], &[]);
-    let other = topology.submit(JOB, &DAYS, &[]);
+    let other = topology.rank();
     let run = topology.ended(&id);
     assert_eq!(run["state"], "failed", "{run:#}");
     let error = run["error"].as_str().unwrap();
     assert!(error.contains("memory"), "{error}");
     assert!(topology.lake.published("hungry", DAYS[0]).is_none());
-    topology.succeeded(&other);
-    check_all(&topology.lake, JOB, 1);
+    topology.ranked(&other);
 
     topology.start(&["executor-2"]);
     topology.stop(&["executor-1"]);
@@ -125,9 +118,8 @@ fn little_memory() {
 #[ignore = "slow: make test-faults"]
 fn out_of_memory() {
     let topology = Topology::without_standby(&[]);
-    topology.apply(&[JOB]);
-    let id = topology.submit(JOB, &DAYS, &[]);
-    assert!(topology.until_tasks(&id, |done, _| done >= 1));
+    let ranking = topology.rank();
+    assert!(topology.until_tasks(&ranking.id, |done, _| done >= 1));
     // Less than it has: the next time that it asks, it gets none.
     let pid = topology.pid("executor-1").to_string();
     let limited = Command::new("prlimit")
@@ -139,6 +131,5 @@ fn out_of_memory() {
     });
     // It may say so by a panic.
     topology.forget_log("executor-1");
-    topology.succeeded(&id);
-    check_all(&topology.lake, JOB, 1);
+    topology.ranked(&ranking);
 }

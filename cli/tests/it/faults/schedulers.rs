@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::brake::Brake;
 use super::topology::Topology;
-use super::{JOB, Moments, check, check_all, check_once, commits, spec, until};
+use super::{JOB, Moments, check_all, check_once, commits, until};
 use crate::http::{Message, Moment};
 use crate::shipped::DAYS;
 
@@ -150,7 +150,7 @@ fn killed_in_each_state_and_started_again() {
         brake.release(hold, false);
         topology.start_with(&["scheduler"], &through);
         let run = topology.succeeded(&id);
-        assert_eq!(run["attempts"], 2, "{run:#}");
+        assert!(run["attempts"].as_u64() >= Some(2), "{run:#}");
         check_once(&topology.lake, job, date);
     }
 
@@ -175,20 +175,13 @@ fn killed_in_each_state_and_started_again() {
 #[ignore = "slow: make test-faults"]
 fn everything_killed_at_once() {
     let topology = Topology::whole(&[]);
-    topology.apply(&[JOB]);
     let all = ["s3", "scheduler", "standby", "executor-1", "executor-2"];
-    for generation in 1..=2 {
-        let id = topology.submit(JOB, &DAYS, &["--force"]);
-        topology.until_tasks(&id, |done, _| done >= 3 * generation - 2);
+    for tasks in [1, 4] {
+        let ranking = topology.rank();
+        topology.until_tasks(&ranking.id, |done, _| done >= tasks);
         topology.signal_all("-KILL", &all);
         topology.start(&all);
-        topology.succeeded(&id);
-        for date in DAYS {
-            let published = topology.lake.published(JOB, date).unwrap().generation;
-            check(&topology.lake, JOB, date, published);
-            // What died before it was recorded is published once more.
-            assert!((generation..=2 * generation).contains(&published), "{date}");
-        }
+        topology.ranked(&ranking);
     }
 }
 
@@ -198,18 +191,14 @@ fn everything_killed_at_once() {
 fn killed_at_random_moments() {
     let topology = Topology::whole(&[]);
     let mut moments = Moments::new(2);
-    for round in 1..=5 {
-        let (job, file) = spec(&format!("round-{round}"));
-        let id = topology.submit(file.to_str().unwrap(), &DAYS, &[]);
+    for _ in 0..5 {
+        let ranking = topology.rank();
         std::thread::sleep(Duration::from_millis(moments.below(7_000)));
         let leader = topology.leader();
         topology.kill(leader);
         std::thread::sleep(Duration::from_millis(moments.below(1_000)));
         topology.start(&[leader]);
-        topology.succeeded(&id);
-        for date in DAYS {
-            check_once(&topology.lake, &job, date);
-        }
+        topology.ranked(&ranking);
     }
     until("an end of shuffle files", || {
         topology.shuffle_folders().is_empty().then_some(())

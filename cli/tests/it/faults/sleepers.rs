@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::brake::Brake;
 use super::link::{Line, Link};
 use super::topology::Topology;
-use super::{JOB, check, check_all, check_once, commits, until};
+use super::{JOB, check_once, commits, until};
 use crate::http::Moment;
 use crate::shipped::DAYS;
 
@@ -53,10 +53,9 @@ fn frozen_before_the_commit_and_woken_too_late() {
 
     // It is of use again.
     topology.kill("standby");
-    let id = topology.submit(JOB, &[DATE], &["--force"]);
-    topology.succeeded(&id);
+    let ranking = topology.rank();
+    topology.ranked(&ranking);
     assert_eq!(topology.leader(), "scheduler");
-    check(&topology.lake, JOB, DATE, 2);
 }
 
 /// The same while it computes: nobody holds anything, it just sleeps.
@@ -64,14 +63,13 @@ fn frozen_before_the_commit_and_woken_too_late() {
 #[ignore = "slow: make test-faults"]
 fn frozen_while_it_computes() {
     let topology = Topology::whole(&[]);
-    topology.apply(&[JOB]);
-    for generation in 1..=3 {
-        let id = topology.submit(JOB, &DAYS, &["--force"]);
-        topology.until_tasks(&id, |done, _| done + 1 >= generation);
+    for tasks in [0, 1, 4] {
+        let ranking = topology.rank();
+        topology.until_tasks(&ranking.id, |done, _| done >= tasks);
         let frozen = topology.leader();
         topology.signal("-STOP", frozen);
-        topology.succeeded(&id);
-        let recorded = record(&topology, &id);
+        topology.succeeded(&ranking.id);
+        let recorded = record(&topology, &ranking.id);
         let woken = topology.log(frozen).len();
         topology.signal("-CONT", frozen);
         until("the sleeper to see that it lost", || {
@@ -79,8 +77,8 @@ fn frozen_while_it_computes() {
                 .contains("another scheduler leads now")
                 .then_some(())
         });
-        assert_eq!(record(&topology, &id), recorded);
-        check_all(&topology.lake, JOB, generation);
+        assert_eq!(record(&topology, &ranking.id), recorded);
+        topology.check_once(&ranking);
     }
 }
 
@@ -95,18 +93,14 @@ fn cut_off_from_s3() {
     let through = format!("http://127.0.0.1:{near}");
     topology.start_with(&["scheduler"], &[("RANKMILL_LOCAL_S3", &through)]);
     topology.start(&["standby", "executor-1", "executor-2"]);
-    topology.apply(&[JOB]);
-    let id = topology.submit(JOB, &DAYS, &[]);
-    assert!(topology.until_tasks(&id, |done, _| done >= 1));
+    let ranking = topology.rank();
+    assert!(topology.until_tasks(&ranking.id, |done, _| done >= 1));
     link.set(Line::Silent);
     until("the standby to lead", || {
         (topology.leader() == "standby").then_some(())
     });
     link.set(Line::Open);
-    topology.succeeded(&id);
-    for date in DAYS {
-        check_once(&topology.lake, JOB, date);
-    }
+    topology.ranked(&ranking);
     assert_eq!(topology.leader(), "standby");
     assert!(topology.runs("scheduler"));
 }

@@ -4,23 +4,20 @@ use std::time::Duration;
 
 use super::brake::Brake;
 use super::topology::Topology;
-use super::{JOB, check_all, until};
+use super::until;
 use crate::http::Moment;
-use crate::shipped::DAYS;
 
 /// Stopped for 20 s while a run reads, and started again with the same data: the run ends well.
 #[test]
 #[ignore = "slow: make test-faults"]
 fn stopped_for_a_while() {
     let topology = Topology::whole(&[]);
-    topology.apply(&[JOB]);
-    let id = topology.submit(JOB, &DAYS, &[]);
-    assert!(topology.until_tasks(&id, |done, _| done >= 1));
+    let ranking = topology.rank();
+    assert!(topology.until_tasks(&ranking.id, |done, _| done >= 1));
     topology.kill("s3");
     std::thread::sleep(Duration::from_secs(20));
     topology.start(&["s3"]);
-    topology.succeeded(&id);
-    check_all(&topology.lake, JOB, 1);
+    topology.ranked(&ranking);
 }
 
 /// The same where it keeps its connections and answers nothing.
@@ -28,14 +25,12 @@ fn stopped_for_a_while() {
 #[ignore = "slow: make test-faults"]
 fn frozen_for_a_while() {
     let topology = Topology::whole(&[]);
-    topology.apply(&[JOB]);
-    let id = topology.submit(JOB, &DAYS, &[]);
-    assert!(topology.until_tasks(&id, |done, _| done >= 1));
+    let ranking = topology.rank();
+    assert!(topology.until_tasks(&ranking.id, |done, _| done >= 1));
     topology.signal("-STOP", "s3");
     std::thread::sleep(Duration::from_secs(20));
     topology.signal("-CONT", "s3");
-    topology.succeeded(&id);
-    check_all(&topology.lake, JOB, 1);
+    topology.ranked(&ranking);
 }
 
 /// Away for longer than anything is tried: nobody leads, and nobody pretends to. The processes
@@ -44,9 +39,8 @@ fn frozen_for_a_while() {
 #[ignore = "slow: make test-faults"]
 fn stopped_for_good() {
     let topology = Topology::whole(&[]);
-    topology.apply(&[JOB]);
-    let id = topology.submit(JOB, &DAYS, &[]);
-    assert!(topology.until_tasks(&id, |done, _| done >= 1));
+    let ranking = topology.rank();
+    assert!(topology.until_tasks(&ranking.id, |done, _| done >= 1));
     topology.kill("s3");
     until("the leader to step down", || {
         topology.get("/api/v1/jobs").is_none().then_some(())
@@ -60,13 +54,13 @@ fn stopped_for_good() {
         );
     }
     topology.start(&["s3"]);
-    let run = topology.ended(&id);
+    let run = topology.ended(&ranking.id);
     if run["state"] != "succeeded" {
         assert!(run["error"].is_string(), "{run:#}");
-        let retried = topology.json(&["runs", "retry", &id]);
+        let retried = topology.json(&["runs", "retry", &ranking.id]);
         topology.succeeded(retried["id"].as_str().unwrap());
     }
-    check_all(&topology.lake, JOB, 1);
+    topology.check_once(&ranking);
 }
 
 /// Every request of every node takes a quarter of a second longer.
@@ -78,11 +72,8 @@ fn slow() {
     let through = [("RANKMILL_LOCAL_S3", &*brake.url())];
     let roles = ["scheduler", "standby", "executor-1", "executor-2"];
     topology.start_with(&roles, &through);
-    topology.apply(&[JOB]);
-    let id = topology.submit(JOB, &DAYS, &[]);
-    let run = topology.succeeded(&id);
-    assert_eq!(run["attempts"], 1, "{run:#}");
-    check_all(&topology.lake, JOB, 1);
+    let ranking = topology.rank();
+    topology.ranked(&ranking);
 }
 
 /// Connections break in the middle of answers, at every twentieth request.
@@ -94,14 +85,12 @@ fn flaky() {
     let through = [("RANKMILL_LOCAL_S3", &*brake.url())];
     let roles = ["scheduler", "standby", "executor-1", "executor-2"];
     topology.start_with(&roles, &through);
-    topology.apply(&[JOB]);
     let mut requests = 0;
     let lost = brake.hold_if(move |moment, _| {
         requests += u32::from(moment == Moment::Acted);
         moment == Moment::Acted && requests % 20 == 0
     });
     brake.decide(lost, false);
-    let id = topology.submit(JOB, &DAYS, &[]);
-    topology.succeeded(&id);
-    check_all(&topology.lake, JOB, 1);
+    let ranking = topology.rank();
+    topology.ranked(&ranking);
 }

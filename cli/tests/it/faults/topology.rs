@@ -16,11 +16,18 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use self::place::Place;
-use super::{fill, until};
+use super::{check_once, fill, spec, until};
 use crate::s3;
+use crate::shipped::DAYS;
 use crate::support::{Lake, scratch, watchdog};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/local-cluster");
+/// A run.
+pub(crate) struct Ranking {
+    pub(crate) job: String,
+    pub(crate) id: String,
+}
+
 pub(crate) struct Topology {
     pub(crate) lake: Lake,
     pub(crate) folder: TempDir,
@@ -241,6 +248,29 @@ impl Topology {
         let key = ["--idempotency-key", &key];
         let run = self.json(&[&submit[..], &what, &key, more].concat());
         run["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Queues a run of [`JOB`] for all dates, under a name of its own: it publishes where nothing
+    /// was.
+    ///
+    /// [`JOB`]: super::JOB
+    pub(crate) fn rank(&self) -> Ranking {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let (job, file) = spec(NEXT.fetch_add(1, Ordering::Relaxed));
+        let id = self.submit(file.to_str().unwrap(), &DAYS, &[]);
+        Ranking { job, id }
+    }
+
+    /// Waits until it has ended, which must be well: each date was published once.
+    pub(crate) fn ranked(&self, ranking: &Ranking) {
+        self.succeeded(&ranking.id);
+        self.check_once(ranking);
+    }
+
+    pub(crate) fn check_once(&self, ranking: &Ranking) {
+        for date in DAYS {
+            check_once(&self.lake, &ranking.job, date);
+        }
     }
 
     /// Waits for something to be seen of a run.
