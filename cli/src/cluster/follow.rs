@@ -55,7 +55,7 @@ pub(crate) async fn follow(
                         let status = Box::new(status);
                         return Err(Error::Refused { status });
                     }
-                    Verdict::Lost | Verdict::Elsewhere { .. } => break,
+                    Verdict::Lost { .. } | Verdict::Elsewhere { .. } => break,
                 },
             }
         }

@@ -265,7 +265,7 @@ async fn a_token_keeps_to_its_folders() {
     refused.push(service.submit(&team, generated, None).await.err());
     refused.push(service.cancel(&team, made).await.err());
     service.cancel(&anyone(), made).await.unwrap();
-    refused.push(service.retry(&team, made).await.err());
+    refused.push(service.retry(&team, made, None).await.err());
     for (i, error) in refused.into_iter().enumerate() {
         let kind = error.as_ref().map(crate::Error::kind);
         assert_eq!(kind, Some(ErrorKind::Forbidden), "{i}: {error:?}");
