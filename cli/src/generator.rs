@@ -8,8 +8,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use rankmill_datagen::{self as datagen, Part, Plan, generate};
 use rankmill_engine::{Location, Session};
-use rankmill_scheduler::LoadGenerator;
 use rankmill_scheduler::model::Progress;
+use rankmill_scheduler::{LoadGenerator, NotGenerated};
 use serde_json::Value;
 
 use crate::load::LoadOptions;
@@ -35,11 +35,12 @@ impl LoadGenerator for Generator {
         options: &'a Value,
         progress: &'a (dyn Fn(Progress) + Sync),
         stop: &'a (dyn Fn() -> bool + Sync),
-    ) -> BoxFuture<'a, Result<(), String>> {
+    ) -> BoxFuture<'a, Result<(), NotGenerated>> {
         async move {
-            let (plan, replace) = plan_of(options)?;
-            let place = Location::parse(lake).map_err(|e| e.to_string())?;
-            let store = self.session.stores().of(&place).map_err(describe)?;
+            let (plan, replace) = plan_of(options).map_err(unusable)?;
+            let place = Location::parse(lake).map_err(|e| unusable(describe(e)))?;
+            let store = self.session.stores().of(&place);
+            let store = store.map_err(|e| unusable(describe(e)))?;
             let threads = self.threads;
             let watch = StopOnDrop(Arc::new(Watch::new(plan.parts().len())));
             let told = Arc::clone(&watch.0);
@@ -68,8 +69,11 @@ impl LoadGenerator for Generator {
                 }
             };
             progress(watch.0.progress());
-            made.map_err(describe)?.map_err(describe)?;
-            Ok(())
+            let made = made.map_err(|e| unusable(describe(e)))?;
+            made.map(drop).map_err(|error| NotGenerated {
+                retryable: error.retryable(),
+                reason: describe(error),
+            })
         }
         .boxed()
     }
@@ -83,6 +87,14 @@ fn plan_of(options: &Value) -> Result<(Plan, bool), String> {
     let load: LoadOptions = serde_json::from_value(options.clone()).map_err(|e| e.to_string())?;
     let plan = Plan::new(&load.config()).map_err(|e| e.to_string())?;
     Ok((plan, load.replace))
+}
+
+/// Another attempt would go no better.
+fn unusable(reason: String) -> NotGenerated {
+    NotGenerated {
+        reason,
+        retryable: false,
+    }
 }
 
 fn describe(error: impl Into<anyhow::Error>) -> String {
@@ -187,7 +199,8 @@ mod tests {
         let stopped = generator.generate(lake, &small, &progress, &|| true).await;
         // It may have been done before the stop was noticed.
         if let Err(reason) = stopped {
-            assert!(reason.contains("stopped"), "{reason}");
+            let said = &reason.reason;
+            assert!(said.contains("stopped") && !reason.retryable, "{said}");
             assert!(!folder.path().join("truth.json").exists());
         }
         // The same again does what is left.

@@ -105,9 +105,20 @@ pub enum Error {
     Cluster {
         /// What it said.
         reason: String,
-        /// Whether the same plan may succeed later: an executor was lost, a store away.
-        retryable: bool,
+        /// What is behind it.
+        cause: ClusterFault,
     },
+}
+
+/// What is behind a failure of the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClusterFault {
+    /// Executors were lost, or there are none: not the plan's fault.
+    Executors,
+    /// A store, a disk or a connection failed; it may not do so the next time.
+    Transient,
+    /// The plan can't be computed.
+    Plan,
 }
 
 impl Error {
@@ -120,7 +131,7 @@ impl Error {
                 DataFusionError::IoError(_) => true,
                 _ => false,
             },
-            Self::Cluster { retryable, .. } => *retryable,
+            Self::Cluster { cause, .. } => *cause != ClusterFault::Plan,
             _ => false,
         }
     }

@@ -20,7 +20,7 @@ pub mod store;
 pub mod transport;
 
 pub use compute::{Compute, Computed, Embedded};
-pub use error::{Error, Result, store_error_is_transient};
+pub use error::{ClusterFault, Error, Result, store_error_is_transient};
 pub use location::Location;
 pub use progress::{ScanProgress, scan_bytes, scan_progress};
 pub use session::{Session, SessionOptions};

@@ -1,6 +1,7 @@
 //! One run of a job: which dates need work, computing them, publishing each.
 
 mod compute;
+mod passes;
 mod publish;
 
 use std::collections::BTreeMap;
@@ -17,9 +18,10 @@ pub use compute::explain;
 
 use self::compute::compute;
 pub(crate) use self::compute::has_rows;
+use self::passes::{Passes, Volume};
 use self::publish::{fingerprint, publish};
 use crate::error::{Error, Result};
-use crate::inputs::Inputs;
+use crate::inputs::{Input, Inputs};
 use crate::publication::{Commit, Publication, RunId, Target, probe, read_current, read_file};
 use crate::result::read_parquet;
 use crate::spec::{Params, Spec};
@@ -42,8 +44,8 @@ pub struct RunRequest {
     pub force: bool,
     /// Publish an empty result where a date has no input, instead of calling it a gap.
     pub allow_empty: bool,
-    /// Dates to compute and publish before the next ones begin; all in one pass if none. Fewer
-    /// dates repeat less after a failure, more share the reading of windows and dimensions.
+    /// Dates of a ranking to compute and publish before the next ones begin. None: one by one
+    /// where they are large, many together where they are small.
     pub dates_per_pass: Option<NonZeroUsize>,
 }
 
@@ -137,8 +139,8 @@ pub fn target_of(session: &Session, spec: &Spec, params: &Params) -> Result<Targ
     Ok(Target::new(store, place.path().clone()))
 }
 
-/// Brings the dates of a job up to date. A ranking reads the files of all dates in one pass and
-/// publishes each date on its own, in order; a date that is current already costs a listing.
+/// Brings the dates of a job up to date, in order. A ranking reads the files of some dates in one
+/// pass; each date is published on its own. A date that is current already costs a listing.
 /// An error leaves the dates published so far; running again does the rest.
 pub async fn run(
     session: &Session,
@@ -152,14 +154,6 @@ pub async fn run(
     let mut dates = request.dates.clone();
     dates.sort_unstable();
     dates.dedup();
-    let one_pass = spec.ranking.is_some() && !spec.mentions_date();
-    let passes: Vec<&[NaiveDate]> = match one_pass {
-        true => match request.dates_per_pass {
-            None => vec![dates.as_slice()],
-            Some(most) => dates.chunks(most.get()).collect(),
-        },
-        false => dates.chunks(1).collect(),
-    };
     let mut report = RunReport {
         dates: Vec::new(),
         scanned: ScanProgress::default(),
@@ -174,7 +168,11 @@ pub async fn run(
         Inputs::list(session, &spec.fill(params, *first), &[*first]).await?;
         probe(&target).await.map_err(publication_error(spec))?;
     }
-    for dates in passes.into_iter().filter(|dates| !dates.is_empty()) {
+    let mut passes = Passes::new(spec, request.dates_per_pass);
+    let mut left = dates.as_slice();
+    while !left.is_empty() {
+        let dates;
+        (dates, left) = left.split_at(passes.next().min(left.len()));
         let pass = Pass {
             session,
             spec: spec.fill(params, dates[0]),
@@ -184,7 +182,7 @@ pub async fn run(
             observer,
         };
         let mut attempt = 1;
-        loop {
+        let read = loop {
             match pass.run(dates, &mut report).await {
                 Err(reason @ Error::InputChanged { .. }) if attempt < MAX_ATTEMPTS => {
                     attempt += 1;
@@ -194,10 +192,15 @@ pub async fn run(
                 }
                 other => break other?,
             }
-        }
+        };
+        passes.learn(read);
     }
     report.elapsed = begun.elapsed();
     Ok(report)
+}
+
+fn stored_bytes(inputs: &[Input]) -> u64 {
+    inputs.iter().map(Input::bytes).sum()
 }
 
 /// One pass over the files for some dates.
@@ -212,7 +215,7 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    async fn run(&self, dates: &[NaiveDate], report: &mut RunReport) -> Result<()> {
+    async fn run(&self, dates: &[NaiveDate], report: &mut RunReport) -> Result<Volume> {
         // Before the input is listed: a run that begins later reads a later listing, and has a
         // higher epoch.
         let begun: Vec<BoxFuture<'_, _>> = dates
@@ -230,8 +233,13 @@ impl Pass<'_> {
         let todo = self
             .dates_to_compute(dates, &inputs, &publications, report)
             .await?;
+        let read = Volume {
+            dates: dates.len(),
+            logs: stored_bytes(&inputs.logs) * todo.len() as u64 / dates.len().max(1) as u64,
+            lookups: stored_bytes(&inputs.lookups),
+        };
         if todo.is_empty() {
-            return Ok(());
+            return Ok(read);
         }
         let computed = compute(self.session, &self.spec, &inputs, &todo, self.observer).await;
         // Whatever came out, it counts only if the files are still those that were listed.
@@ -259,7 +267,7 @@ impl Pass<'_> {
             let outcome = publish(self, publication, &inputs, date, rows).await?;
             self.done(report, date, outcome);
         }
-        Ok(())
+        Ok(read)
     }
 
     /// The dates whose result would differ from what is published.

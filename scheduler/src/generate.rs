@@ -5,6 +5,15 @@ use serde_json::Value;
 
 use crate::model::Progress;
 
+/// Why no logs were made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotGenerated {
+    /// For people.
+    pub reason: String,
+    /// Whether another attempt may go better: the store was away.
+    pub retryable: bool,
+}
+
 /// Makes skewed logs. The scheduler keeps the options as they came.
 pub trait LoadGenerator: Send + Sync {
     /// Whether the options are ones; if not, what is wrong and what would be right.
@@ -18,5 +27,5 @@ pub trait LoadGenerator: Send + Sync {
         options: &'a Value,
         progress: &'a (dyn Fn(Progress) + Sync),
         stop: &'a (dyn Fn() -> bool + Sync),
-    ) -> BoxFuture<'a, Result<(), String>>;
+    ) -> BoxFuture<'a, Result<(), NotGenerated>>;
 }

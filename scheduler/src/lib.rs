@@ -28,7 +28,7 @@ mod testing;
 
 pub use backend::BackendOptions;
 pub use error::{Error, ErrorKind, Result};
-pub use generate::LoadGenerator;
+pub use generate::{LoadGenerator, NotGenerated};
 pub use options::{Addresses, LeaseOptions, Limits, Options, Stopped};
 pub use server::run;
 

@@ -8,6 +8,7 @@
 //! - Two runs of one job whose dates overlap never run at once, and a run that waits for that
 //!   reason is not overtaken by later ones that would make it wait longer. A scheduled run
 //!   doesn't wait for those of a backfill or a repair: they give way, and come again after it.
+//! - Two load generations never run at once: each writes all over the lake.
 //! - A backfill's runs start in their order, a limited number at once; of several backfills, the
 //!   one with the fewest runs under way goes first. Where only one may run at once, it has to end
 //!   before the next one begins, also if it waits for another attempt.
@@ -83,7 +84,8 @@ impl Item {
     /// Whether the two may not run at once.
     fn collides(&self, other: &Self) -> bool {
         let (Some(a), Some(b)) = (self.dates, other.dates) else {
-            return false;
+            // Of load generations.
+            return self.dates == other.dates;
         };
         self.job == other.job && a.0 <= b.1 && b.0 <= a.1
     }

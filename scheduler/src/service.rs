@@ -125,7 +125,7 @@ impl Service {
                 _: &'a serde_json::Value,
                 _: &'a (dyn Fn(crate::model::Progress) + Sync),
                 _: &'a (dyn Fn() -> bool + Sync),
-            ) -> futures::future::BoxFuture<'a, Result<(), String>> {
+            ) -> futures::future::BoxFuture<'a, Result<(), crate::NotGenerated>> {
                 Box::pin(std::future::ready(Ok(())))
             }
         }

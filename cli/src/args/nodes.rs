@@ -1,6 +1,7 @@
 //! What a user can type to start the processes of a cluster.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -171,6 +172,10 @@ pub(crate) struct RunLimitArgs {
         default_value_t = 4
     )]
     pub(crate) max_attempts: u32,
+    /// Dates of a run that are computed and published before the next ones begin: what is repeated
+    /// when an executor is lost [default: by their size].
+    #[arg(long, env = "RANKMILL_DATES_PER_PASS", value_name = "N")]
+    pub(crate) dates_per_pass: Option<NonZeroUsize>,
     /// A run that takes longer is stopped.
     #[arg(long, env = "RANKMILL_RUN_TIMEOUT", value_name = "TIME", value_parser = parse_duration, default_value = "6h")]
     pub(crate) run_timeout: Duration,

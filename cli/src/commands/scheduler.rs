@@ -62,6 +62,7 @@ fn options(environment: &Environment, args: &SchedulerArgs) -> anyhow::Result<Op
             runs_per_job: runs.max_runs_per_job,
             max_attempts: runs.max_attempts,
             run_timeout: runs.run_timeout,
+            dates_per_pass: runs.dates_per_pass,
             ..Limits::default()
         },
         lease: LeaseOptions::default(),

@@ -15,7 +15,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use rankmill_engine::{
-    Compute, Computed, Embedded, Error, Result, ScanProgress, Session, scan_bytes,
+    ClusterFault, Compute, Computed, Embedded, Error, Result, ScanProgress, Session, scan_bytes,
 };
 
 use super::collect::{FetchError, fetch};
@@ -84,7 +84,7 @@ impl Compute for Cluster {
         }
         Err(Error::Cluster {
             reason: format!("given up after {MAX_SUBMISSIONS} submissions: {last}"),
-            retryable: true,
+            cause: ClusterFault::Executors,
         })
     }
 }
@@ -103,7 +103,7 @@ impl Cluster {
                 let waited = begun.elapsed().as_secs();
                 return Err(Error::Cluster {
                     reason: format!("{name}: there was no executor for {waited} s"),
-                    retryable: true,
+                    cause: ClusterFault::Executors,
                 });
             }
             tokio::time::sleep(LOOK_EVERY).await;
@@ -162,7 +162,7 @@ impl Cluster {
         let job = submitted.await.map_err(|e| {
             Failure::Final(Error::Cluster {
                 reason: e.to_string(),
-                retryable: true,
+                cause: ClusterFault::Executors,
             })
         })?;
         tracing::info!("{name}: submitted as {job}");
@@ -215,7 +215,7 @@ impl Cluster {
                     "the result has more than {} MiB; rank fewer rows, or say LIMIT",
                     most >> 20
                 ),
-                retryable: false,
+                cause: ClusterFault::Plan,
             }),
         })?;
         guard.ended();
@@ -377,12 +377,16 @@ fn failure(text: String) -> Failure {
         "GrpcConnectionError",
         "transport error",
         "No space left on device",
-        "no executors",
         "task could not be prepared",
     ];
+    let cause = match () {
+        () if text.contains("no executors") => ClusterFault::Executors,
+        () if passing.iter().any(|sign| text.contains(sign)) => ClusterFault::Transient,
+        () => ClusterFault::Plan,
+    };
     Failure::Final(Error::Cluster {
-        retryable: passing.iter().any(|sign| text.contains(sign)),
         reason: text,
+        cause,
     })
 }
 

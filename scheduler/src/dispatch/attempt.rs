@@ -25,6 +25,9 @@ const RECORD_PAUSE: Duration = Duration::from_secs(2);
 /// How long a load generation that was told to stop may take to.
 const GENERATE_STOP: Duration = Duration::from_secs(10);
 
+/// How long a run that was cancelled while it published a date may take to publish it.
+const PUBLISH_STOP: Duration = Duration::from_secs(5);
+
 /// How an attempt ended.
 #[derive(Debug)]
 enum Ended {
@@ -74,6 +77,7 @@ impl Dispatcher {
     ) -> Ended {
         let run = cell.run();
         let stopping = AtomicBool::new(false);
+        let mut publishing = notes.publishing();
         let work = async {
             let work = self.compute(&run, cell, observer, &stopping);
             match AssertUnwindSafe(work).catch_unwind().await {
@@ -97,6 +101,16 @@ impl Dispatcher {
             () = tokio::time::sleep(limit) => Ended::Badly(Failure::timeout(limit)),
         };
         stopping.store(true, Ordering::Relaxed);
+        if matches!(early, Ended::Stopped(Stop::Cancel)) {
+            // What is being published may be public already; then the record is to say so.
+            let published = publishing.wait_for(|publishing| !publishing);
+            tokio::select! {
+                biased;
+                ended = &mut recorded => return ended,
+                _ = published => {}
+                () = tokio::time::sleep(PUBLISH_STOP) => {}
+            }
+        }
         if matches!(run.kind, RunKind::Generate { .. }) {
             // It works on threads, which dropping its future doesn't stop.
             let _ = tokio::time::timeout(GENERATE_STOP, recorded).await;
@@ -157,7 +171,7 @@ impl Dispatcher {
                     .generator
                     .generate(lake, options, &progress, &stop)
                     .await;
-                generated.map_err(Failure::other)
+                generated.map_err(Failure::of_generation)
             }
         }
     }

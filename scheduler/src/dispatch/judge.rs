@@ -6,6 +6,7 @@ use rankmill_engine as engine;
 use rankmill_jobs as jobs;
 
 use crate::error::{describe, scrub};
+use crate::generate::NotGenerated;
 use crate::metrics::FailureCause;
 use crate::model::{DateResult, Interruption, Run, RunState, Trigger};
 use crate::options::Limits;
@@ -41,13 +42,14 @@ pub(super) enum Next {
 impl Failure {
     /// Of a job's error.
     pub(super) fn of(error: &jobs::Error) -> Self {
-        let cluster = matches!(
+        let lost = engine::ClusterFault::Executors;
+        let lost = matches!(
             error,
             jobs::Error::Engine { source, .. }
-                if matches!(**source, engine::Error::Cluster { retryable: true, .. })
+                if matches!(**source, engine::Error::Cluster { cause, .. } if cause == lost)
         );
         let cause = match error {
-            _ if cluster => FailureCause::ExecutorLost,
+            _ if lost => FailureCause::ExecutorLost,
             jobs::Error::InputChanged { .. } => FailureCause::InputChanged,
             jobs::Error::Verification { .. } | jobs::Error::Encode { .. } => {
                 FailureCause::Publication
@@ -65,7 +67,21 @@ impl Failure {
             reason: describe(error),
             cause,
             retryable: error.retryable(),
-            interrupted: cluster.then_some(Interruption::ClusterFailed),
+            interrupted: lost.then_some(Interruption::ClusterFailed),
+        }
+    }
+
+    /// Of a load generation.
+    pub(super) fn of_generation(error: NotGenerated) -> Self {
+        let NotGenerated { reason, retryable } = error;
+        let cause = match retryable {
+            true => FailureCause::Store,
+            false => FailureCause::Other,
+        };
+        Self {
+            cause,
+            retryable,
+            ..Self::other(reason)
         }
     }
 
@@ -236,30 +252,40 @@ mod tests {
 
     #[test]
     fn a_lost_executor_is_not_the_runs_fault() {
-        let failed = |retryable| {
+        use engine::ClusterFault::{Executors, Plan, Transient};
+        let failed = |cause| {
             Failure::of(&jobs::Error::Engine {
                 job: "j".to_owned(),
                 source: Box::new(engine::Error::Cluster {
                     reason: "an executor was lost".to_owned(),
-                    retryable,
+                    cause,
                 }),
             })
         };
-        assert_eq!(failed(true).interrupted, Some(Interruption::ClusterFailed));
-        assert!(failed(true).retryable && !failed(false).retryable);
-        assert_eq!(failed(false).interrupted, None);
+        for (cause, told, retryable, interrupted) in [
+            (Executors, FailureCause::ExecutorLost, true, true),
+            (Transient, FailureCause::Store, true, false),
+            (Plan, FailureCause::Other, false, false),
+        ] {
+            let failure = failed(cause);
+            let by_cluster = failure.interrupted == Some(Interruption::ClusterFailed);
+            assert_eq!(
+                (failure.cause, failure.retryable, by_cluster),
+                (told, retryable, interrupted)
+            );
+        }
         // What the cluster repeats of a store's answer is not written down.
         let told = Failure::of(&jobs::Error::Engine {
             job: "j".to_owned(),
             source: Box::new(engine::Error::Cluster {
                 reason: "<Error><Code>No</Code><AWSAccessKeyId>AKID</AWSAccessKeyId></Error>"
                     .to_owned(),
-                retryable: false,
+                cause: Plan,
             }),
         });
         assert!(!told.reason.contains("AKID"), "{}", told.reason);
         assert_eq!(
-            failed(true).reason,
+            failed(Executors).reason,
             "j: computing failed\n  because: the cluster failed: an executor was lost"
         );
     }

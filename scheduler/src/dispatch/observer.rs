@@ -6,6 +6,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use rankmill_engine::ScanProgress;
 use rankmill_jobs::{DateOutcome, DateReport, Error, Observer};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
 
 use super::judge::{ALREADY_CURRENT, FENCED, GAP, PUBLISHED, put_date};
 use crate::core::{Core, RunCell, happened};
@@ -26,6 +27,8 @@ pub(super) struct RunObserver {
     cell: Arc<RunCell>,
     metrics: Metrics,
     notes: UnboundedSender<Note>,
+    /// Whether a date is being published now.
+    publishing: watch::Sender<bool>,
     /// Scanned in computations before this one, and what the last was seen to have scanned.
     scanned: std::sync::Mutex<(ScanProgress, ScanProgress)>,
 }
@@ -34,19 +37,23 @@ pub(super) struct RunObserver {
 pub(super) struct Notes {
     arriving: UnboundedReceiver<Note>,
     pending: Vec<Note>,
+    publishing: watch::Receiver<bool>,
 }
 
 pub(super) fn observe(cell: &Arc<RunCell>, metrics: &Metrics) -> (RunObserver, Notes) {
     let (notes, arriving) = unbounded_channel();
+    let (publishing, published) = watch::channel(false);
     let observer = RunObserver {
         cell: Arc::clone(cell),
         metrics: metrics.clone(),
         notes,
+        publishing,
         scanned: std::sync::Mutex::default(),
     };
     let notes = Notes {
         arriving,
         pending: Vec::new(),
+        publishing: published,
     };
     (observer, notes)
 }
@@ -97,6 +104,7 @@ impl Observer for RunObserver {
     }
 
     fn publishing(&self, _date: NaiveDate) {
+        self.publishing.send_replace(true);
         self.note(Note::Publishing);
     }
 
@@ -106,6 +114,7 @@ impl Observer for RunObserver {
 
     fn date_done(&self, report: &DateReport) {
         self.note(Note::Date(result_of(report)));
+        self.publishing.send_replace(false);
     }
 }
 
@@ -149,6 +158,11 @@ impl Notes {
                 Err(error) => tracing::warn!("{}", describe(&error)),
             }
         }
+    }
+
+    /// Whether a date is being published at any time; no more after the attempt.
+    pub(super) fn publishing(&self) -> watch::Receiver<bool> {
+        self.publishing.clone()
     }
 
     /// Takes what has arrived.

@@ -25,7 +25,7 @@ use crate::core::{Core, CoreOptions};
 use crate::dispatch::{Dispatcher, Halt};
 use crate::error::Result;
 use crate::gaps::Gaps;
-use crate::generate::LoadGenerator;
+use crate::generate::{LoadGenerator, NotGenerated};
 use crate::lease::Standing;
 use crate::metrics::Metrics;
 use crate::model::{Progress, RunId, RunState, RunView, SubmitRun};
@@ -111,7 +111,7 @@ impl Compute for Gate {
         if take(&self.lose) {
             return Err(rankmill_engine::Error::Cluster {
                 reason: "an executor was lost".to_owned(),
-                retryable: true,
+                cause: rankmill_engine::ClusterFault::Executors,
             });
         }
         if take(&self.stumble) {
@@ -127,7 +127,8 @@ impl Compute for Gate {
     }
 }
 
-/// Makes nothing, until it is told to stop if its options say `"wait"`.
+/// Writes a file. Waits until it is told to stop if its options say `"wait"`; finds the store away
+/// if they say `"away"`, as long as there is a file of that name, which it removes.
 struct Waiter;
 
 impl LoadGenerator for Waiter {
@@ -144,7 +145,7 @@ impl LoadGenerator for Waiter {
         options: &'a Value,
         progress: &'a (dyn Fn(Progress) + Sync),
         stop: &'a (dyn Fn() -> bool + Sync),
-    ) -> BoxFuture<'a, Result<(), String>> {
+    ) -> BoxFuture<'a, Result<(), NotGenerated>> {
         async move {
             progress(Progress {
                 rows: 7,
@@ -153,8 +154,17 @@ impl LoadGenerator for Waiter {
             while options == "wait" && !stop() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
+            let failed = |reason: &dyn std::fmt::Display, retryable| NotGenerated {
+                reason: reason.to_string(),
+                retryable,
+            };
+            if options == "away" && std::fs::exists(format!("{lake}/away")).is_ok_and(|away| away) {
+                std::fs::remove_file(format!("{lake}/away")).map_err(|e| failed(&e, false))?;
+                return Err(failed(&"the store is away", true));
+            }
             let made = format!("{lake}/made");
-            std::fs::write(made, options.as_str().unwrap_or_default()).map_err(|e| e.to_string())
+            let text = options.as_str().unwrap_or_default();
+            std::fs::write(made, text).map_err(|e| failed(&e, false))
         }
         .boxed()
     }

@@ -27,7 +27,11 @@ fn write(lake: &Lake, months: u32, nth: i64, state: RunState) -> RunId {
 
 fn segments(lake: &Lake, id: RunId) -> usize {
     let folder = lake.file(&format!("_rankmill/index/{}", id.month()));
-    std::fs::read_dir(folder).map_or(0, |found| found.count())
+    let is_segment = |file: &std::path::Path| file.extension().is_some_and(|end| end == "json");
+    std::fs::read_dir(folder).map_or(0, |found| {
+        let files = found.map(|file| file.unwrap().path());
+        files.filter(|file| is_segment(file)).count()
+    })
 }
 
 #[tokio::test]
