@@ -1,6 +1,7 @@
 //! A job on a lake, run in this process.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::sync::{Arc, LazyLock};
 
 use chrono::{Days, NaiveDate};
@@ -94,6 +95,12 @@ impl Job {
         let mut state = state.write();
         *state.config_mut() = state.config().clone().with_batch_size(batch_rows);
         drop(state);
+        self
+    }
+
+    /// With so many dates in a pass; by their size if none.
+    pub(crate) fn in_passes_of(mut self, dates: Option<usize>) -> Self {
+        self.request.dates_per_pass = dates.and_then(NonZeroUsize::new);
         self
     }
 

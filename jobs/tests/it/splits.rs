@@ -18,12 +18,13 @@ struct Published {
 fn published(
     scenario: &Scenario,
     layout: &Layout,
-    threads: usize,
-    batch_rows: usize,
+    (threads, batch_rows): (usize, usize),
+    dates_per_pass: Option<usize>,
 ) -> Vec<Published> {
     let lake = Lake::new();
     scenario.write(&lake, layout);
     let job = Job::new(&lake, &scenario.yaml()).split(threads, batch_rows);
+    let job = job.in_passes_of(dates_per_pass);
     job.run(&scenario.days).unwrap();
     let of = |number: &i64| Published {
         file: job.file(*number, "part-0.parquet"),
@@ -41,9 +42,10 @@ proptest! {
     fn any_split_gives_the_same_bytes(
         scenario in scenario(), a in layout(), b in layout(),
     ) {
-        let plain = published(&scenario, &Layout::PLAIN, 1, 8_192);
-        for (layout, threads, batch_rows) in [(a, 2, 8_192), (b, 5, 3)] {
-            let split = published(&scenario, &layout, threads, batch_rows);
+        let all_at_once = Some(usize::MAX);
+        let plain = published(&scenario, &Layout::PLAIN, (1, 8_192), all_at_once);
+        for (layout, split, passes) in [(a, (2, 8_192), None), (b, (5, 3), Some(1))] {
+            let split = published(&scenario, &layout, split, passes);
             for (plain, split) in plain.iter().zip(&split) {
                 prop_assert_eq!(&plain.rows, &split.rows, "{}", scenario.yaml());
                 prop_assert!(plain.file == split.file, "{layout:?}:\n{}", scenario.yaml());
