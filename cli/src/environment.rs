@@ -1,7 +1,7 @@
 //! From what the user typed to what it resolves to.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 
 use anyhow::{Context, bail};
 use chrono::{Days, NaiveDate, Utc};
@@ -165,6 +165,23 @@ impl Job {
     }
 }
 
+/// Leaves out of the log what stores and libraries say of keys and signatures. A line of the log
+/// comes in one piece.
+struct Scrubbed<W>(W);
+
+impl<W: Write> Write for Scrubbed<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let text = String::from_utf8_lossy(bytes);
+        self.0
+            .write_all(rankmill_scheduler::scrub(&text).as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
+}
+
 /// Logs to stderr. Retries against a store are always told, with their reason. A process that
 /// goes on for ever (`serves`) says more, and when.
 pub(crate) fn init_logging(verbose: u8, quiet: bool, serves: bool) {
@@ -180,7 +197,7 @@ pub(crate) fn init_logging(verbose: u8, quiet: bool, serves: bool) {
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| Scrubbed(std::io::stderr()))
         .with_ansi(colours)
         .with_target(false);
     // systemd's journal knows the time.

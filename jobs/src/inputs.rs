@@ -97,6 +97,18 @@ impl Inputs {
         files
     }
 
+    /// Stored bytes of the logs that a date needs.
+    pub(crate) fn log_bytes(&self, date: NaiveDate) -> u64 {
+        let files = self.logs.iter().flat_map(|input| input.files_of(date));
+        files.map(|file| file.input.size).sum()
+    }
+
+    /// Stored bytes of the dimensions that the logs are joined with.
+    pub(crate) fn lookup_bytes(&self) -> u64 {
+        let files = self.lookups.iter().flat_map(Input::listed);
+        files.map(|file| file.input.size).sum()
+    }
+
     /// What the ranking of a date is computed from. `previous` is what is published for the day
     /// before, if the ranking is compared with it.
     pub(crate) fn fingerprint(

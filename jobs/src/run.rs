@@ -18,10 +18,10 @@ pub use compute::explain;
 
 use self::compute::compute;
 pub(crate) use self::compute::has_rows;
-use self::passes::{Passes, Volume};
+use self::passes::Passes;
 use self::publish::{fingerprint, publish};
 use crate::error::{Error, Result};
-use crate::inputs::{Input, Inputs};
+use crate::inputs::Inputs;
 use crate::publication::{Commit, Publication, RunId, Target, probe, read_current, read_file};
 use crate::result::read_parquet;
 use crate::spec::{Params, Spec};
@@ -169,10 +169,8 @@ pub async fn run(
         probe(&target).await.map_err(publication_error(spec))?;
     }
     let mut passes = Passes::new(spec, request.dates_per_pass);
-    let mut left = dates.as_slice();
-    while !left.is_empty() {
-        let dates;
-        (dates, left) = left.split_at(passes.next().min(left.len()));
+    while !dates.is_empty() {
+        let later = dates.split_off(passes.look().min(dates.len()));
         let pass = Pass {
             session,
             spec: spec.fill(params, dates[0]),
@@ -182,8 +180,8 @@ pub async fn run(
             observer,
         };
         let mut attempt = 1;
-        let read = loop {
-            match pass.run(dates, &mut report).await {
+        let postponed = loop {
+            match pass.run(&dates, &mut passes, &mut report).await {
                 Err(reason @ Error::InputChanged { .. }) if attempt < MAX_ATTEMPTS => {
                     attempt += 1;
                     observer.retrying(&reason);
@@ -193,14 +191,11 @@ pub async fn run(
                 other => break other?,
             }
         };
-        passes.learn(read);
+        dates = postponed;
+        dates.extend(later);
     }
     report.elapsed = begun.elapsed();
     Ok(report)
-}
-
-fn stored_bytes(inputs: &[Input]) -> u64 {
-    inputs.iter().map(Input::bytes).sum()
 }
 
 /// One pass over the files for some dates.
@@ -215,7 +210,13 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    async fn run(&self, dates: &[NaiveDate], report: &mut RunReport) -> Result<Volume> {
+    /// Brings the dates up to date, save those at their end that it gives back.
+    async fn run(
+        &self,
+        dates: &[NaiveDate],
+        passes: &mut Passes,
+        report: &mut RunReport,
+    ) -> Result<Vec<NaiveDate>> {
         // Before the input is listed: a run that begins later reads a later listing, and has a
         // higher epoch.
         let begun: Vec<BoxFuture<'_, _>> = dates
@@ -230,16 +231,13 @@ impl Pass<'_> {
         let mut publications: BTreeMap<NaiveDate, Publication> =
             dates.iter().copied().zip(begun).collect();
         let inputs = Inputs::list(self.session, &self.spec, dates).await?;
-        let todo = self
+        let mut todo = self
             .dates_to_compute(dates, &inputs, &publications, report)
             .await?;
-        let read = Volume {
-            dates: dates.len(),
-            logs: stored_bytes(&inputs.logs) * todo.len() as u64 / dates.len().max(1) as u64,
-            lookups: stored_bytes(&inputs.lookups),
-        };
+        let logs: Vec<u64> = todo.iter().map(|date| inputs.log_bytes(*date)).collect();
+        let postponed = todo.split_off(passes.take(&logs, inputs.lookup_bytes()));
         if todo.is_empty() {
-            return Ok(read);
+            return Ok(postponed);
         }
         let computed = compute(self.session, &self.spec, &inputs, &todo, self.observer).await;
         // Whatever came out, it counts only if the files are still those that were listed.
@@ -267,7 +265,7 @@ impl Pass<'_> {
             let outcome = publish(self, publication, &inputs, date, rows).await?;
             self.done(report, date, outcome);
         }
-        Ok(read)
+        Ok(postponed)
     }
 
     /// The dates whose result would differ from what is published.

@@ -6,7 +6,7 @@ use std::fmt::Display;
 
 use rankmill_jobs as jobs;
 
-pub(crate) use secrets::scrub;
+pub use secrets::scrub;
 
 /// Result of the scheduler.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -27,7 +27,7 @@ pub mod service;
 mod testing;
 
 pub use backend::BackendOptions;
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Error, ErrorKind, Result, scrub};
 pub use generate::{LoadGenerator, NotGenerated};
 pub use options::{Addresses, LeaseOptions, Limits, Options, Stopped};
 pub use server::run;

@@ -39,8 +39,6 @@ struct Inner {
     embedded: bool,
     metrics: Metrics,
     role: RwLock<Role>,
-    /// Held while a request with an idempotency key is looked up and queued.
-    keyed: tokio::sync::Mutex<()>,
 }
 
 /// Whether this scheduler leads.
@@ -105,7 +103,6 @@ impl Service {
                 embedded,
                 metrics,
                 role: RwLock::new(Role::Standby(None)),
-                keyed: tokio::sync::Mutex::default(),
             }),
         }
     }

@@ -74,7 +74,8 @@ impl Cluster {
             }
             if !told && !self.quiet {
                 told = true;
-                eprintln!("no scheduler leads at the moment; waiting for one");
+                let why = tried.last().map_or("", |(_, reason)| reason.as_str());
+                eprintln!("no scheduler can do this at the moment; waiting for one: {why}");
             }
             tokio::time::sleep(ROUND).await;
         }

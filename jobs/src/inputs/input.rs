@@ -123,11 +123,6 @@ impl Input {
         }
     }
 
-    /// Stored size of all files listed.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.listed().iter().map(|file| file.input.size).sum()
-    }
-
     /// All files listed, in order of their paths.
     pub(super) fn listed(&self) -> &[ListedFile] {
         &self.listing.files

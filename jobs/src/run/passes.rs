@@ -14,28 +14,21 @@ const LOGS_TO_LOOKUPS: u64 = 4;
 /// for each of them.
 const DATES_TO_WINDOW: u32 = 4;
 
-/// Says how many dates the next pass takes, and learns from those before.
+/// Dates that are looked at first: most of them may be current already.
+const FIRST_LOOK: usize = 16;
+
+/// Says how many dates a pass looks at, and how many of those that need it are computed in it. The
+/// others are left to the next pass.
 #[derive(Debug)]
 pub(super) struct Passes {
-    next: usize,
+    look: usize,
     /// None if the number is fixed.
     least: Option<usize>,
 }
 
-/// What a pass had to read.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Volume {
-    /// Dates of the pass.
-    pub(super) dates: usize,
-    /// Stored bytes of the logs of those dates that had to be computed.
-    pub(super) logs: u64,
-    /// Stored bytes of the dimensions.
-    pub(super) lookups: u64,
-}
-
 impl Passes {
     pub(super) fn new(spec: &Spec, dates_per_pass: Option<NonZeroUsize>) -> Self {
-        let fixed = |next| Self { next, least: None };
+        let fixed = |look| Self { look, least: None };
         let Some(source) = spec.source.as_ref().filter(|_| spec.ranking.is_some()) else {
             return fixed(1);
         };
@@ -58,25 +51,36 @@ impl Passes {
             days => (days * DATES_TO_WINDOW) as usize,
         };
         Self {
-            next: least,
+            look: least.max(FIRST_LOOK),
             least: Some(least),
         }
     }
 
-    pub(super) fn next(&self) -> usize {
-        self.next
+    /// How many dates the next pass looks at.
+    pub(super) fn look(&self) -> usize {
+        self.look
     }
 
-    /// Twice as many dates as in the last pass, unless they are too large.
-    pub(super) fn learn(&mut self, seen: Volume) {
+    /// How many of the dates that need it this pass computes. `logs` are the stored bytes of the
+    /// logs of each of them, `lookups` those of the dimensions.
+    pub(super) fn take(&mut self, logs: &[u64], lookups: u64) -> usize {
         let Some(least) = self.least else {
-            return;
+            return logs.len();
         };
-        let enough = PASS_BYTES.max(seen.lookups.saturating_mul(LOGS_TO_LOOKUPS));
-        let of_a_date = seen.logs / seen.dates.max(1) as u64;
-        let by_bytes = enough.checked_div(of_a_date).unwrap_or(u64::MAX);
-        let by_bytes = usize::try_from(by_bytes).unwrap_or(usize::MAX);
-        self.next = by_bytes.min(self.next.saturating_mul(2)).max(least);
+        let enough = PASS_BYTES.max(lookups.saturating_mul(LOGS_TO_LOOKUPS));
+        let mut sum = 0u64;
+        let fits = |bytes: &&u64| {
+            sum = sum.saturating_add(**bytes);
+            sum <= enough
+        };
+        let fitting = logs.iter().take_while(fits).count();
+        let taken = fitting.max(least).min(logs.len());
+        // What is left over is looked at again.
+        self.look = match taken < logs.len() {
+            true => taken,
+            false => self.look.saturating_mul(2),
+        };
+        taken
     }
 }
 
@@ -94,41 +98,39 @@ mod tests {
         parse(&text, "x", &Params::new("/", Default::default())).unwrap()
     }
 
-    fn read(dates: usize, logs: u64, lookups: u64) -> Volume {
-        Volume {
-            dates,
-            logs,
-            lookups,
-        }
-    }
+    const MIB: u64 = 1 << 20;
 
     #[test]
     fn large_days_go_one_by_one_and_small_ones_together() {
-        let mib = 1 << 20;
         let daily = spec("{ partition: date }", "");
         let mut passes = Passes::new(&daily, None);
-        assert_eq!(passes.next(), 1);
-        passes.learn(read(1, 300 * mib, 0));
-        assert_eq!(passes.next(), 1);
-        // Days that are current already, or have nothing.
-        for dates in [2, 4, 8] {
-            passes.learn(read(passes.next(), 0, 0));
-            assert_eq!(passes.next(), dates);
+        assert_eq!(passes.look(), 16);
+        assert_eq!(passes.take(&[300 * MIB; 16], 0), 1);
+        assert_eq!(passes.look(), 1);
+        // However many were current before them.
+        for looked in [2, 4, 8] {
+            assert_eq!(passes.take(&[], 0), 0);
+            assert_eq!(passes.look(), looked);
         }
-        passes.learn(read(8, 8 * 60 * mib, 0));
-        assert_eq!(passes.next(), 4);
+        assert_eq!(passes.take(&[300 * MIB; 8], 0), 1);
+        assert_eq!(
+            passes.take(&[60 * MIB, 100 * MIB, 90 * MIB, 10 * MIB], 0),
+            3
+        );
+        assert_eq!(passes.look(), 3);
         // Rather than reading a large dimension for each of them.
-        passes.learn(read(4, 4 * 60 * mib, 100 * mib));
-        assert_eq!(passes.next(), 6);
+        assert_eq!(passes.take(&[60 * MIB; 9], 100 * MIB), 6);
+        assert_eq!(passes.take(&[0; 6], 0), 6);
+        assert_eq!(passes.look(), 12);
     }
 
     #[test]
     fn days_of_a_window_are_not_read_over_and_over() {
         let weekly = spec("{ partition: date }", ", window_days: 7");
         let mut passes = Passes::new(&weekly, None);
-        assert_eq!(passes.next(), 28);
-        passes.learn(read(28, 1 << 40, 0));
-        assert_eq!(passes.next(), 28);
+        assert_eq!(passes.look(), 28);
+        assert_eq!(passes.take(&[1 << 40; 28], 0), 28);
+        assert_eq!(passes.take(&[1 << 40; 56], 0), 28);
     }
 
     #[test]
@@ -142,9 +144,9 @@ mod tests {
             (&by_column, None, usize::MAX),
         ] {
             let mut passes = Passes::new(spec, asked);
-            assert_eq!(passes.next(), expected);
-            passes.learn(read(1, 1, 1));
-            assert_eq!(passes.next(), expected);
+            assert_eq!(passes.look(), expected);
+            assert_eq!(passes.take(&[1 << 40; 3], 1), 3);
+            assert_eq!(passes.look(), expected);
         }
     }
 }

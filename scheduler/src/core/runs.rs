@@ -127,18 +127,25 @@ impl Core {
     }
 
     /// Queues new runs, none of which starts before all are written: else they would not start
-    /// in their order. If that fails, those that were written are queued all the same. One that
+    /// in their order. If one can't be written, those before it are queued all the same. One that
     /// exists already stays as it is.
     pub(crate) async fn queue_all(&self, runs: Vec<Run>) -> Result<()> {
         let writes: Vec<_> = runs.into_iter().map(|run| self.write_new(run)).collect();
-        let written: Vec<Result<Option<Arc<RunCell>>>> = stream::iter(writes)
-            .buffered(CONCURRENT_WRITES)
-            .collect()
-            .await;
-        self.admit(written.iter().flatten().flatten());
-        written
-            .into_iter()
-            .try_for_each(|written| written.map(drop))
+        let is_one = writes.len() == 1;
+        let mut results = stream::iter(writes).buffered(CONCURRENT_WRITES);
+        let mut written: Vec<Arc<RunCell>> = Vec::new();
+        let ended = loop {
+            match results.next().await {
+                Some(Ok(new)) => written.extend(new),
+                // Others may have been written.
+                Some(Err(error)) if !is_one => break Err(error.unsure()),
+                Some(Err(error)) => break Err(error),
+                None => break Ok(()),
+            }
+        };
+        drop(results);
+        self.admit(&written);
+        ended
     }
 
     /// Writes the record of a new run.
@@ -259,6 +266,13 @@ impl Core {
             self.wake.notify_one();
         }
         run
+    }
+
+    /// Does nothing more for a run whose record is broken: that is for people.
+    pub(crate) fn set_aside(&self, id: RunId, error: &Error) {
+        self.report_corrupt(error);
+        self.state().active.remove(&id);
+        self.wake.notify_one();
     }
 
     fn forget(&self, id: RunId) {

@@ -22,10 +22,11 @@ use crate::model::{Attempt, DateResult, GENERATE, Interruption, Run, RunKind, Ru
 
 /// Between two tries to record something that must be recorded.
 const RECORD_PAUSE: Duration = Duration::from_secs(2);
-/// How long a load generation that was told to stop may take to.
+/// How long a load generation may take to stop before the process does.
 const GENERATE_STOP: Duration = Duration::from_secs(10);
-
-/// How long a run that was cancelled while it published a date may take to publish it.
+/// How long one that is cancelled may take to; writing to a store has ended long before.
+const GENERATE_END: Duration = Duration::from_secs(600);
+/// How long a run that is stopped while it publishes a date may take to publish it.
 const PUBLISH_STOP: Duration = Duration::from_secs(5);
 
 /// How an attempt ended.
@@ -44,6 +45,10 @@ impl Dispatcher {
         match begin(core, &cell).await {
             Ok(true) => {}
             Ok(false) => return,
+            Err(error @ Error::Corrupt { .. }) => {
+                core.set_aside(cell.run().id, &error);
+                return;
+            }
             Err(error) => {
                 tracing::warn!(id = %cell.run().id, "not started: {}", error.describe());
                 tokio::time::sleep(RECORD_PAUSE).await;
@@ -56,9 +61,13 @@ impl Dispatcher {
         loop {
             match finish(core, &cell, &notes, &ended).await {
                 Ok(()) => return,
-                // Without a record there is nothing to end; a broken one is for people.
-                Err(error @ (Error::NotFound { .. } | Error::Corrupt { .. })) => {
+                // Without a record there is nothing to end.
+                Err(error @ Error::NotFound { .. }) => {
                     tracing::error!("{}", error.describe());
+                    return;
+                }
+                Err(error @ Error::Corrupt { .. }) => {
+                    core.set_aside(cell.run().id, &error);
                     return;
                 }
                 Err(Error::Fenced { .. }) => return,
@@ -101,19 +110,22 @@ impl Dispatcher {
             () = tokio::time::sleep(limit) => Ended::Badly(Failure::timeout(limit)),
         };
         stopping.store(true, Ordering::Relaxed);
-        if matches!(early, Ended::Stopped(Stop::Cancel)) {
-            // What is being published may be public already; then the record is to say so.
-            let published = publishing.wait_for(|publishing| !publishing);
-            tokio::select! {
-                biased;
-                ended = &mut recorded => return ended,
-                _ = published => {}
-                () = tokio::time::sleep(PUBLISH_STOP) => {}
-            }
+        // What is being published may be public already; then the record is to say so.
+        let published = publishing.wait_for(|publishing| !publishing);
+        tokio::select! {
+            biased;
+            ended = &mut recorded => return ended,
+            _ = published => {}
+            () = tokio::time::sleep(PUBLISH_STOP) => {}
         }
         if matches!(run.kind, RunKind::Generate { .. }) {
-            // It works on threads, which dropping its future doesn't stop.
-            let _ = tokio::time::timeout(GENERATE_STOP, recorded).await;
+            // It works on threads, which dropping its future doesn't stop; the next one must not
+            // begin beside them. The end of the process does stop them.
+            let patience = match early {
+                Ended::Stopped(Stop::Shutdown) => GENERATE_STOP,
+                _ => GENERATE_END,
+            };
+            let _ = tokio::time::timeout(patience, recorded).await;
         }
         early
     }

@@ -4,12 +4,13 @@
 /// What stands in its place.
 const LEFT_OUT: char = '…';
 /// Parts of signed addresses and of headers. In lower case.
-const PARAMETERS: [&str; 5] = [
-    "credential=",
-    "security-token=",
-    "security-token:",
-    "signature=",
-    "awsaccesskeyid=",
+const PARAMETERS: [&str; 6] = [
+    "credential",
+    "security-token",
+    "session_token",
+    "signature",
+    "awsaccesskeyid",
+    "bearer",
 ];
 /// How the names of AWS's keys begin, and how long they are.
 const KEY_PREFIXES: [&str; 2] = ["akia", "asia"];
@@ -17,7 +18,7 @@ const KEY_LENGTH: usize = 20;
 
 /// A text without what must not be told: of answers in XML their code and message stay, of
 /// addresses all but names, passwords and signatures.
-pub(crate) fn scrub(text: &str) -> String {
+pub fn scrub(text: &str) -> String {
     without_parameters(&without_user_info(&without_xml(text)))
 }
 
@@ -94,11 +95,13 @@ fn without_parameters(text: &str) -> String {
 fn next_secret(lower: &str, from: usize) -> Option<(usize, usize)> {
     let rest = &lower[from..];
     let parameter = |name: &str| {
-        let start = rest.find(name)? + name.len();
-        let value = rest[start..].trim_start_matches(' ');
-        let start = rest.len() - value.len();
-        let length = value.find(|c: char| c.is_whitespace() || "&\"'<>(),;".contains(c));
-        Some((start, length.map_or(rest.len(), |length| start + length)))
+        let mut found = rest.match_indices(name);
+        found.find_map(|(start, _)| {
+            let value = value_after(&rest[start + name.len()..], name == "bearer")?;
+            let start = rest.len() - value.len();
+            let length = value.find(|c: char| c.is_whitespace() || "&\"'<>(),;".contains(c));
+            Some((start, length.map_or(rest.len(), |length| start + length)))
+        })
     };
     let key = |prefix: &str| {
         let ends_word = |c: Option<char>| !c.is_some_and(|c| c.is_ascii_alphanumeric());
@@ -115,6 +118,18 @@ fn next_secret(lower: &str, from: usize) -> Option<(usize, usize)> {
     let keys = KEY_PREFIXES.iter().filter_map(|prefix| key(prefix));
     let first = parameters.chain(keys).min()?;
     Some((from + first.0, from + first.1))
+}
+
+/// What follows a name and `=`, `: ` or, in JSON, `": "`; the name of a scheme needs none of these.
+fn value_after(rest: &str, is_scheme: bool) -> Option<&str> {
+    let quotes = ['"', '\''];
+    if is_scheme {
+        let value = rest.trim_start_matches(' ');
+        return (value.len() < rest.len()).then_some(value);
+    }
+    let rest = rest.trim_start_matches(quotes).trim_start_matches(' ');
+    let value = rest.strip_prefix(['=', ':'])?;
+    Some(value.trim_start_matches(' ').trim_start_matches(quotes))
 }
 
 #[cfg(test)]
@@ -204,6 +219,10 @@ mod tests {
                 "x-amz-security-token: …\nhost:s3",
             ),
             (
+                "{\"x-amz-security-token\": \"abc\", \"authorization\": \"Bearer abc\"}",
+                "{\"x-amz-security-token\": \"…\", \"authorization\": \"Bearer …\"}",
+            ),
+            (
                 "the key 'AKIA0123456789ABCDEF' does not exist",
                 "the key '…' does not exist",
             ),
@@ -215,6 +234,7 @@ mod tests {
             "",
             "cannot read s3://asia-akia/x: 503 Slow Down",
             "asiaé0123456789abcdefgh",
+            "the signature does not match; no bearer",
         ] {
             assert_eq!(scrub(harmless), harmless);
         }

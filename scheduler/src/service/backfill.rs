@@ -55,7 +55,6 @@ pub(super) async fn backfill(
         LedTo::Backfill(planned) => planned,
         LedTo::Run { run_id } => return Err(keys::used(&key, &run_id)),
     };
-    let _one_at_a_time = service.inner.keyed.lock().await;
     queue(core, &entry, caller, request, planned).await
 }
 
@@ -64,7 +63,11 @@ async fn plan(lead: &Lead, entry: &JobEntry, request: &BackfillRequest) -> Resul
     let (spec, _) = entry.spec()?;
     let in_order = spec.compares_ranks();
     let dates = dates(lead, spec, request).await?;
-    let under_way = same_work(&lead.core, entry, request);
+    let under_way = match in_order {
+        // Runs of others don't keep its order.
+        true => Vec::new(),
+        false => same_work(&lead.core, entry, request),
+    };
     let mut new = Vec::new();
     let run_of = |date: NaiveDate| {
         let known = under_way.iter().find(|run| covers(run, date));
@@ -130,9 +133,11 @@ fn same_work(core: &Core, entry: &JobEntry, request: &BackfillRequest) -> Vec<Ar
     core.unfinished().into_iter().filter(same).collect()
 }
 
+/// Whether a run is still to come to a date.
 fn covers(run: &Run, date: NaiveDate) -> bool {
+    let is_done = run.dates.iter().any(|done| done.date == date);
     match &run.kind {
-        RunKind::Ranking { from, to, .. } => (*from..=*to).contains(&date),
+        RunKind::Ranking { from, to, .. } => (*from..=*to).contains(&date) && !is_done,
         RunKind::Generate { .. } => false,
     }
 }

@@ -28,12 +28,11 @@ pub(super) async fn submit(
         let kind = kind_of(service, &core, caller, &request)?;
         Ok(Run::new(kind, Trigger::Manual, Utc::now()))
     };
-    queue(service, &core, caller, key, &request, new).await
+    queue(&core, caller, key, &request, new).await
 }
 
 /// Queues a new run, or gives the one that the request has led to under its key.
 async fn queue(
-    service: &Service,
     core: &Core,
     caller: &Caller,
     key: Option<String>,
@@ -49,7 +48,6 @@ async fn queue(
     };
     keys::check(&key)?;
     let digest = keys::digest(request)?;
-    let _one_at_a_time = service.inner.keyed.lock().await;
     let known = core.with_index(|index| {
         let run = index.by_key(caller.name.as_deref(), &key)?;
         Some((run.summary.id, run.request_sha256.clone()))
@@ -234,7 +232,7 @@ pub(super) async fn retry(
         let trigger = Trigger::Retry { of: id };
         Ok(Run::new(run.kind.clone(), trigger, Utc::now()))
     };
-    queue(service, &core, caller, key, &("retry", id), again).await
+    queue(&core, caller, key, &("retry", id), again).await
 }
 
 /// Whether a caller may repeat or stop a run: what it touches must be what the caller may touch.
