@@ -26,6 +26,7 @@ fn jobs_are_applied_shown_paused_and_deleted() {
     let fields: Vec<_> = applied[0].as_object().unwrap().keys().collect();
     let expected = [
         "applied_at",
+        "fired_until",
         "last_run",
         "name",
         "next_at",

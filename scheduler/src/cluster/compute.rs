@@ -354,35 +354,49 @@ fn add_stage(stage: &ExecutionStage, sighting: &mut Sighting, progress: &mut Sca
     }
 }
 
-/// What Ballista says of a failed job is text; tasks that could not read or write may be tried
-/// again, a plan that can't be computed may not.
+/// What Ballista says of a failed job is text, which says where it comes from only by its words.
+/// Checked from top to bottom.
+const SIGNS: [(&str, Sign); 17] = [
+    // Ballista's own words for the output of a lost executor.
+    ("FetchFailed", Sign::Lost),
+    ("Fetch partition", Sign::Lost),
+    ("ExecutorLost", Sign::Lost),
+    ("executor lost", Sign::Lost),
+    ("Executor lost", Sign::Lost),
+    // The lake or the executor's own disk.
+    ("No space left on device", Sign::Transient),
+    ("Generic S3 error", Sign::Transient),
+    ("Generic LocalFileSystem error", Sign::Transient),
+    // A connection between nodes. Only what nodes send each other is IPC.
+    ("IpcError", Sign::Lost),
+    ("h2 protocol error", Sign::Lost),
+    ("GrpcConnectionError", Sign::Lost),
+    ("transport error", Sign::Lost),
+    ("no executors", Sign::NoExecutors),
+    ("IO error", Sign::Transient),
+    ("IoError", Sign::Transient),
+    ("Io error", Sign::Transient),
+    ("task could not be prepared", Sign::Transient),
+];
+
+/// What a word of an error stands for.
+#[derive(Debug, Clone, Copy)]
+enum Sign {
+    /// An executor, or the connection to it; its job may be submitted anew at once.
+    Lost,
+    NoExecutors,
+    Transient,
+}
+
+/// Tasks that could not read or write may be tried again, a plan that can't be computed may not.
 fn failure(text: String) -> Failure {
     let text = scrub(&text);
-    let lost = [
-        "FetchFailed",
-        "Fetch partition",
-        "ExecutorLost",
-        "executor lost",
-        "Executor lost",
-    ];
-    if lost.iter().any(|sign| text.contains(sign)) {
-        return Failure::Anew(text);
-    }
-    let passing = [
-        "Generic S3 error",
-        "Generic LocalFileSystem error",
-        "IO error",
-        "IoError",
-        "Io error",
-        "GrpcConnectionError",
-        "transport error",
-        "No space left on device",
-        "task could not be prepared",
-    ];
-    let cause = match () {
-        () if text.contains("no executors") => ClusterFault::Executors,
-        () if passing.iter().any(|sign| text.contains(sign)) => ClusterFault::Transient,
-        () => ClusterFault::Plan,
+    let found = SIGNS.iter().find(|(words, _)| text.contains(words));
+    let cause = match found.map(|(_, sign)| sign) {
+        Some(Sign::Lost) => return Failure::Anew(text),
+        Some(Sign::NoExecutors) => ClusterFault::Executors,
+        Some(Sign::Transient) => ClusterFault::Transient,
+        None => ClusterFault::Plan,
     };
     Failure::Final(Error::Cluster {
         reason: text,
@@ -432,6 +446,38 @@ impl Drop for CancelOnDrop {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_ballista_says_is_understood() {
+        let anew = |text: &str| matches!(failure(text.to_owned()), Failure::Anew(_));
+        let cause = |text: &str| match failure(text.to_owned()) {
+            Failure::Final(Error::Cluster { cause, .. }) => Some(cause),
+            _ => None,
+        };
+        // A reader's, when the executor that it read from was killed.
+        assert!(anew(
+            "Job failed due to stage 2 failed: Task failed due to runtime execution error: \
+             DataFusionError(Shared(External(ArrowError(IpcError(\"Arrow error: Ipc error: code: \
+             'Unknown error', message: \\\"h2 protocol error: error reading a body from \
+             connection\\\", source: hyper::Error(Body, Error { kind: Io(Custom { kind: \
+             BrokenPipe, error: \\\"stream closed because of a broken pipe\\\" }) })\")))))"
+        ));
+        assert!(anew("Task failed due to FetchFailed: IO error"));
+        for (text, expected) in [
+            (
+                "ArrowError(IpcError(\"IO error: No space left on device\"))",
+                ClusterFault::Transient,
+            ),
+            (
+                "ObjectStore(Generic S3 error: error sending request: h2 protocol error)",
+                ClusterFault::Transient,
+            ),
+            ("there are no executors", ClusterFault::Executors),
+            ("Arrow error: Divide by zero error", ClusterFault::Plan),
+        ] {
+            assert_eq!(cause(text), Some(expected), "{text}");
+        }
+    }
 
     #[test]
     fn partitions_follow_bytes_within_bounds() {

@@ -54,7 +54,6 @@ fn killed_at_random_moments() {
 
 /// One that answers nothing for a while, and then goes on as if nothing had been.
 #[test]
-#[ignore = "slow: make test-faults"]
 fn frozen_and_back() {
     let topology = Topology::without_standby(&[]);
     let ranking = topology.rank();

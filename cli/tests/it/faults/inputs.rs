@@ -50,7 +50,6 @@ fn deleted() {
 }
 
 #[test]
-#[ignore = "slow: make test-faults"]
 fn rewritten() {
     let date = DAYS[2];
     let rewrite = |lake: &Lake, path: &str| {

@@ -38,7 +38,6 @@ fn can_mount() -> bool {
 
 /// The reason is told; the executor lives on; and with an executor that has room the run ends.
 #[test]
-#[ignore = "slow: make test-faults"]
 fn a_full_disk() {
     if !can_mount() {
         println!("skipped: no file system can be mounted in a namespace of its own");
@@ -83,7 +82,6 @@ output: { path: "{lake}/rankings/hungry/", key: [action] }
 
 /// With too little memory a job spills, or fails and says why; the others go on.
 #[test]
-#[ignore = "slow: make test-faults"]
 fn little_memory() {
     let topology = Topology::new(&[("RANKMILL_LOCAL_STANDBY", "0")]);
     topology.start(&["scheduler"]);
@@ -115,7 +113,6 @@ fn little_memory() {
 
 /// The kernel gives an executor no more memory, and it dies of that.
 #[test]
-#[ignore = "slow: make test-faults"]
 fn out_of_memory() {
     let topology = Topology::without_standby(&[]);
     let ranking = topology.rank();

@@ -26,7 +26,6 @@ fn state(topology: &Topology, id: &str) -> String {
 /// One kill finds a run in each state: queued, computing, about to commit, and committed but not
 /// recorded. The standby ends each of them once. The commit that was on its way comes late.
 #[test]
-#[ignore = "a busy machine delays the takeover: make test-faults"]
 fn killed_with_a_run_in_each_state() {
     let topology = Topology::new(&[("RANKMILL_LOCAL_OPTIONS", "--max-runs 3")]);
     let commit = Brake::before(topology.s3_port(), Duration::ZERO);

@@ -23,7 +23,6 @@ fn record(topology: &Topology, id: &str) -> Value {
 /// Two that both believe to lead: the one that slept through its own end publishes nothing and
 /// records nothing.
 #[test]
-#[ignore = "a busy machine delays the takeover: make test-faults"]
 fn frozen_before_the_commit_and_woken_too_late() {
     let topology = Topology::new(&[]);
     let commit = Brake::before(topology.s3_port(), Duration::ZERO);

@@ -9,7 +9,6 @@ use crate::http::Moment;
 
 /// Stopped for 20 s while a run reads, and started again with the same data: the run ends well.
 #[test]
-#[ignore = "slow: make test-faults"]
 fn stopped_for_a_while() {
     let topology = Topology::whole(&[]);
     let ranking = topology.rank();
@@ -78,7 +77,6 @@ fn slow() {
 
 /// Connections break in the middle of answers, at every twentieth request.
 #[test]
-#[ignore = "slow: make test-faults"]
 fn flaky() {
     let topology = Topology::new(&[]);
     let brake = Brake::before(topology.s3_port(), Duration::ZERO);
