@@ -23,7 +23,6 @@ use super::executors::{busy_slots, since_epoch};
 use super::shape::unsafe_operator;
 use super::watch::{Sighting, Trouble, Watch};
 use super::{Cluster, ballista_settings};
-use crate::error::scrub;
 use crate::model::Executor;
 
 /// How often a job is looked at; Ballista also tells at once when it ends.
@@ -390,7 +389,6 @@ enum Sign {
 
 /// Tasks that could not read or write may be tried again, a plan that can't be computed may not.
 fn failure(text: String) -> Failure {
-    let text = scrub(&text);
     let found = SIGNS.iter().find(|(words, _)| text.contains(words));
     let cause = match found.map(|(_, sign)| sign) {
         Some(Sign::Lost) => return Failure::Anew(text),

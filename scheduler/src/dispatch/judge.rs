@@ -81,7 +81,7 @@ impl Failure {
         Self {
             cause,
             retryable,
-            ..Self::other(reason)
+            ..Self::other(scrub(&reason))
         }
     }
 
@@ -103,10 +103,10 @@ impl Failure {
         }
     }
 
-    /// What it ran is at fault, and nothing is known to help.
+    /// What it ran is at fault, and nothing is known to help. The reason is one that may be told.
     pub(super) fn other(reason: String) -> Self {
         Self {
-            reason: scrub(&reason),
+            reason,
             cause: FailureCause::Other,
             retryable: false,
             interrupted: None,
