@@ -1,9 +1,6 @@
 //! Records: who may change them, and what becomes of answers that are lost.
 
-use std::sync::Arc;
-
 use chrono::{TimeDelta, Utc};
-use rankmill_engine::store::LocalStore;
 
 use super::{happened, recover};
 use crate::error::Error;
@@ -93,11 +90,8 @@ async fn the_last_words_of_an_old_leader_count() {
 #[tokio::test]
 async fn a_lost_answer_is_found_out() {
     let lake = Lake::new([1]);
-    let flaky = Flaky::new(Arc::new(LocalStore::new()));
-    let options = NodeOptions {
-        store: Some(flaky.clone()),
-        ..NodeOptions::default()
-    };
+    let flaky = Flaky::on_disk();
+    let options = NodeOptions::over(&flaky, 1);
     let node = Node::idle(&lake, options).await.unwrap();
     let lose = |lose_answers| {
         flaky.set(Faults {

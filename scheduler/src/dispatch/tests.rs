@@ -16,7 +16,7 @@ use crate::model::{Run, RunId, RunState};
 use crate::testing::{Lake, Node, NodeOptions, day};
 
 /// An instant.
-fn at(text: &str) -> DateTime<Utc> {
+pub(super) fn at(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
 }
 

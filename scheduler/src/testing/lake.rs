@@ -4,11 +4,13 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use chrono::NaiveDate;
+use chrono::{NaiveDate, Utc};
 use datafusion::arrow::array::{Int64Array, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::parquet::arrow::ArrowWriter;
 use tempfile::TempDir;
+
+use crate::model::{Run, RunKind, RunState, Trigger};
 
 /// A day of January 2026.
 pub(crate) fn day(number: u32) -> NaiveDate {
@@ -39,6 +41,34 @@ impl Lake {
     pub(crate) fn write_day(&self, date: NaiveDate, items: &[i64]) {
         let file = self.file(&format!("log/date={date}/0.parquet"));
         write(&file, items);
+    }
+
+    /// Writes the record of a run, as a scheduler before has left it.
+    pub(crate) fn write_run(&self, run: &Run) {
+        let folder = self.file(&format!("_rankmill/runs/{}", run.id.month()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join(format!("{}.json", run.id));
+        std::fs::write(path, serde_json::to_vec(run).unwrap()).unwrap();
+    }
+
+    /// A new run of a job over the first day, which has just come to a state.
+    pub(crate) fn run_of(job: &str, state: RunState) -> Run {
+        let now = Utc::now();
+        let kind = RunKind::Ranking {
+            job: job.to_owned(),
+            spec: Self::spec(job),
+            set: Default::default(),
+            from: day(1),
+            to: day(1),
+            force: false,
+            allow_empty: false,
+        };
+        Run {
+            state,
+            started_at: Some(now),
+            finished_at: Some(now),
+            ..Run::new(kind, Trigger::Manual, now)
+        }
     }
 
     /// A spec over the log.

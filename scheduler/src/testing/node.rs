@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio_stream::StreamExt;
 
-use super::Lake;
+use super::{Flaky, Lake};
 use crate::access::Access;
 use crate::backend::Backend;
 use crate::core::{Core, CoreOptions};
@@ -179,6 +179,17 @@ pub(crate) struct NodeOptions {
     pub(crate) store: Option<Arc<dyn ObjectStore>>,
     /// The one prefix that is allowed to all, in place of the lake.
     pub(crate) allowed: Option<String>,
+}
+
+impl NodeOptions {
+    /// Over a store in place of the lake's own.
+    pub(crate) fn over(store: &Arc<Flaky>, epoch: u64) -> Self {
+        Self {
+            epoch,
+            store: Some(store.clone()),
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for NodeOptions {

@@ -12,6 +12,7 @@ use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
     ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
+use rankmill_engine::store::LocalStore;
 use tokio::sync::watch;
 
 /// What goes wrong next.
@@ -58,6 +59,11 @@ impl Flaky {
             written: Mutex::default(),
             dead: watch::channel(false).0,
         })
+    }
+
+    /// Over the disk.
+    pub(crate) fn on_disk() -> Arc<Self> {
+        Self::new(Arc::new(LocalStore::new()))
     }
 
     /// Until whoever uses it has died.

@@ -18,10 +18,7 @@ fn write(lake: &Lake, months: u32, nth: i64, state: RunState) -> RunId {
         finished_at: state.is_final().then_some(now),
         ..Run::new(kind, Trigger::Manual, at)
     };
-    let folder = lake.file(&format!("_rankmill/runs/{}", run.id.month()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let path = folder.join(format!("{}.json", run.id));
-    std::fs::write(path, serde_json::to_vec(&run).unwrap()).unwrap();
+    lake.write_run(&run);
     run.id
 }
 

@@ -2,19 +2,9 @@
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
+use crate::dispatch::tests::at;
 use crate::model::{Run, RunId, RunKind, RunState, Trigger};
-use crate::service::Caller;
 use crate::testing::{Lake, Node, NodeOptions, day};
-
-fn at(text: &str) -> DateTime<Utc> {
-    text.parse().unwrap()
-}
-
-async fn apply(node: &Node, spec: &str) {
-    let caller = Caller::default();
-    let applied = node.service.apply_job(&caller, spec, Default::default());
-    applied.await.unwrap();
-}
 
 fn daily(more: &str) -> String {
     let schedule = "schedule: { cron: '10 0 * * *', timezone: UTC, repair_days: 4 }";
@@ -61,7 +51,7 @@ async fn only_what_the_schedule_has_fired_for() {
     let node = Node::idle(&lake, NodeOptions::default()).await.unwrap();
     // The fifth is a Monday.
     let weekly = "schedule: { cron: '10 0 * * 1', timezone: UTC, repair_days: 2 }";
-    apply(&node, &Lake::spec_with("a", weekly)).await;
+    node.apply_spec(&Lake::spec_with("a", weekly)).await;
     let found = repair(&node, at("2026-01-08T12:00:00Z")).await;
     assert_eq!(dates(&found), [day(4), day(3)]);
 }
@@ -70,7 +60,7 @@ async fn only_what_the_schedule_has_fired_for() {
 async fn input_that_comes_after_the_run_is_not_waited_for() {
     let lake = Lake::new([5]);
     let node = Node::idle(&lake, NodeOptions::default()).await.unwrap();
-    apply(&node, &daily("")).await;
+    node.apply_spec(&daily("")).await;
     let now = at("2026-01-06T01:00:00Z");
     let [(id, _)] = repair(&node, now).await[..] else {
         panic!("one date has input");
@@ -97,7 +87,7 @@ async fn dates_that_are_compared_go_from_the_oldest_on() {
     let lake = Lake::new([2, 3, 4]);
     let node = Node::start(&lake, NodeOptions::default()).await;
     let spec = daily("").replace("top: 10", "top: 10\n  rank_change: true");
-    apply(&node, &spec).await;
+    node.apply_spec(&spec).await;
     let id = node.submit("a", "2026-01-03", "2026-01-03").await;
     node.ended(id).await;
     node.stop().await;

@@ -3,8 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rankmill_engine::store::LocalStore;
-
 use super::{at, record, records};
 use crate::error::Error;
 use crate::lease::Standing;
@@ -15,18 +13,6 @@ use crate::testing::{Death, Faults, Flaky, Gate, Lake, Node, NodeOptions, day, s
 
 const JOB: &str = "top";
 const KEY: &str = "the only one";
-
-fn flaky() -> Arc<Flaky> {
-    Flaky::new(Arc::new(LocalStore::new()))
-}
-
-fn over(store: &Arc<Flaky>, epoch: u64) -> NodeOptions {
-    NodeOptions {
-        epoch,
-        store: Some(store.clone()),
-        ..NodeOptions::default()
-    }
-}
 
 fn request() -> SubmitRun {
     submission(JOB, "2026-01-01", "2026-01-02")
@@ -82,8 +68,8 @@ fn assert_records_go_forward(stores: &[&Arc<Flaky>]) {
 async fn at_every_write_of_a_record() {
     for after in 0.. {
         let lake = Lake::new(1..=3);
-        let (first, second) = (flaky(), flaky());
-        let node = Node::start(&lake, over(&first, 1)).await;
+        let (first, second) = (Flaky::on_disk(), Flaky::on_disk());
+        let node = Node::start(&lake, NodeOptions::over(&first, 1)).await;
         first.set(Faults {
             death: Some(Death {
                 after,
@@ -98,7 +84,7 @@ async fn at_every_write_of_a_record() {
             _ = ask(&node) => true,
         };
         node.kill().await;
-        let node = Node::start(&lake, over(&second, 2)).await;
+        let node = Node::start(&lake, NodeOptions::over(&second, 2)).await;
         let ids = ask(&node).await;
         let found: Vec<RunId> = records(&lake).iter().map(|run| run.id).collect();
         assert_eq!(found, ids, "death after {after} writes");
@@ -129,7 +115,7 @@ async fn at_every_write_of_taking_over() {
     for acted in [false, true] {
         for after in 0.. {
             let lake = Lake::new(1..=3);
-            let (first, second, third) = (flaky(), flaky(), flaky());
+            let (first, second, third) = (Flaky::on_disk(), Flaky::on_disk(), Flaky::on_disk());
             let gate = Gate::new(0);
             let options = NodeOptions {
                 gate: gate.clone(),
@@ -137,7 +123,7 @@ async fn at_every_write_of_taking_over() {
                     runs_per_job: 3,
                     ..NodeOptions::default().limits
                 },
-                ..over(&first, 1)
+                ..NodeOptions::over(&first, 1)
             };
             let node = Node::start(&lake, options).await;
             node.apply(JOB).await;
@@ -155,9 +141,9 @@ async fn at_every_write_of_taking_over() {
             let survived = tokio::select! {
                 biased;
                 () = second.died() => false,
-                node = Node::idle(&lake, over(&second, 2)) => node.is_ok(),
+                node = Node::idle(&lake, NodeOptions::over(&second, 2)) => node.is_ok(),
             };
-            let node = Node::start(&lake, over(&third, 3)).await;
+            let node = Node::start(&lake, NodeOptions::over(&third, 3)).await;
             for id in ids {
                 let run = node.ended(id).await;
                 assert_eq!(run.summary.state, RunState::Succeeded, "{run:?}");
@@ -210,17 +196,17 @@ async fn deaths_are_limited() {
 #[tokio::test]
 async fn a_leader_that_wakes_late_changes_nothing() {
     let lake = Lake::new([1]);
-    let (old, new) = (flaky(), flaky());
+    let (old, new) = (Flaky::on_disk(), Flaky::on_disk());
     let gate = Gate::new(0);
     let options = NodeOptions {
         gate: gate.clone(),
-        ..over(&old, 1)
+        ..NodeOptions::over(&old, 1)
     };
     let sleeper = Node::start(&lake, options).await;
     sleeper.apply(JOB).await;
     let id = sleeper.submit(JOB, "2026-01-01", "").await;
     until("it computes", || gate.begun() == 1).await;
-    let successor = Node::start(&lake, over(&new, 2)).await;
+    let successor = Node::start(&lake, NodeOptions::over(&new, 2)).await;
     let run = successor.ended(id).await;
     assert_eq!(run.summary.state, RunState::Succeeded, "{run:?}");
     assert_eq!(run.attempts_made.len(), 2);

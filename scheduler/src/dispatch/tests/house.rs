@@ -1,39 +1,8 @@
 //! Records in order: segments of the index, and what a start reads.
 
-use std::sync::Arc;
-
-use chrono::Utc;
-use rankmill_engine::store::LocalStore;
-
-use crate::model::{Run, RunId, RunKind, RunState, Trigger};
+use crate::model::{Run, RunId, RunState};
 use crate::service::{RunFilter, Service};
-use crate::testing::{Flaky, Lake, Node, NodeOptions, day};
-
-fn ended(state: RunState) -> Run {
-    let now = Utc::now();
-    let kind = RunKind::Ranking {
-        job: "a".to_owned(),
-        spec: Lake::spec("a"),
-        set: Default::default(),
-        from: day(1),
-        to: day(1),
-        force: false,
-        allow_empty: false,
-    };
-    Run {
-        state,
-        started_at: Some(now),
-        finished_at: Some(now),
-        ..Run::new(kind, Trigger::Manual, now)
-    }
-}
-
-fn write(lake: &Lake, run: &Run) {
-    let folder = lake.file(&format!("_rankmill/runs/{}", run.id.month()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let path = folder.join(format!("{}.json", run.id));
-    std::fs::write(path, serde_json::to_vec(run).unwrap()).unwrap();
-}
+use crate::testing::{Flaky, Lake, Node, NodeOptions};
 
 async fn listed(service: &Service) -> Vec<RunId> {
     let mut ids = Vec::new();
@@ -54,18 +23,16 @@ async fn listed(service: &Service) -> Vec<RunId> {
 #[tokio::test]
 async fn many_ended_runs_are_read_at_once() {
     let lake = Lake::new([1]);
-    let mut runs: Vec<Run> = (0..450).map(|_| ended(RunState::Succeeded)).collect();
-    runs.push(ended(RunState::Queued));
-    runs.iter().for_each(|run| write(&lake, run));
+    let mut runs: Vec<Run> = (0..450)
+        .map(|_| Lake::run_of("a", RunState::Succeeded))
+        .collect();
+    runs.push(Lake::run_of("a", RunState::Queued));
+    runs.iter().for_each(|run| lake.write_run(run));
     let mut newest: Vec<RunId> = runs.iter().map(|run| run.id).collect();
     newest.reverse();
 
-    let store = Flaky::new(Arc::new(LocalStore::new()));
-    let options = |epoch| NodeOptions {
-        epoch,
-        store: Some(store.clone()),
-        ..NodeOptions::default()
-    };
+    let store = Flaky::on_disk();
+    let options = |epoch| NodeOptions::over(&store, epoch);
     let reads = || std::mem::take(&mut store.faults.lock().unwrap().reads);
     let node = Node::idle(&lake, options(1)).await.unwrap();
     assert_eq!(reads(), 451);
@@ -90,14 +57,12 @@ async fn many_ended_runs_are_read_at_once() {
 #[tokio::test]
 async fn a_segment_that_fails_is_not_forgotten() {
     let lake = Lake::new([1]);
-    let runs: Vec<Run> = (0..200).map(|_| ended(RunState::Failed)).collect();
-    runs.iter().for_each(|run| write(&lake, run));
-    let store = Flaky::new(Arc::new(LocalStore::new()));
-    let options = |epoch| NodeOptions {
-        epoch,
-        store: Some(store.clone()),
-        ..NodeOptions::default()
-    };
+    let runs: Vec<Run> = (0..200)
+        .map(|_| Lake::run_of("a", RunState::Failed))
+        .collect();
+    runs.iter().for_each(|run| lake.write_run(run));
+    let store = Flaky::on_disk();
+    let options = |epoch| NodeOptions::over(&store, epoch);
     let node = Node::idle(&lake, options(1)).await.unwrap();
     store.faults.lock().unwrap().fail_writes = 3;
     assert!(node.core.index_ended().await.is_err());

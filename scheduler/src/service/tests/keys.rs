@@ -1,9 +1,5 @@
 //! Idempotency keys.
 
-use std::sync::Arc;
-
-use rankmill_engine::store::LocalStore;
-
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{RunState, RunView, SubmitRun};
 use crate::service::Caller;
@@ -102,11 +98,8 @@ async fn at_once_it_is_one_run_too() {
 #[tokio::test]
 async fn a_key_counts_once_there_is_a_run() {
     let lake = Lake::new([1]);
-    let store = Flaky::new(Arc::new(LocalStore::new()));
-    let options = NodeOptions {
-        store: Some(store.clone()),
-        ..NodeOptions::default()
-    };
+    let store = Flaky::on_disk();
+    let options = NodeOptions::over(&store, 1);
     let node = Node::start(&lake, options).await;
     node.apply("top").await;
     let wrong = submission("top", "the day before", "");

@@ -3,54 +3,29 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use chrono::{TimeDelta, Utc};
 use rankmill_engine::store::LocalStore;
 
 use crate::error::ErrorKind;
-use crate::model::{Run, RunId, RunKind, RunState, Trigger};
+use crate::model::{Run, RunId, RunState};
 use crate::records::{Folder, Indexed, Layout, SEGMENT_RUNS, write_segment};
 use crate::service::{RunFilter, RunPage};
-use crate::testing::{Flaky, Lake, Node, NodeOptions, day};
+use crate::testing::{Flaky, Lake, Node, NodeOptions};
 
 /// So many runs have been recorded.
 const RUNS: usize = 10_000;
-
-fn ended(job: usize, state: RunState) -> Run {
-    let name = format!("job-{job}");
-    let now = Utc::now();
-    let kind = RunKind::Ranking {
-        spec: Lake::spec(&name),
-        job: name,
-        set: Default::default(),
-        from: day(1),
-        to: day(1),
-        force: false,
-        allow_empty: false,
-    };
-    Run {
-        state,
-        started_at: Some(now),
-        finished_at: Some(now + TimeDelta::seconds(1)),
-        ..Run::new(kind, Trigger::Manual, now)
-    }
-}
 
 /// A lake with many runs of twenty jobs, of which a few have failed, as housekeeping leaves it.
 async fn full() -> (Lake, Vec<RunId>) {
     let lake = Lake::new([]);
     let failed = |number| number % 1_000 == 7;
+    let of = |number, state| Lake::run_of(&format!("job-{}", number % 20), state);
     let runs: Vec<Run> = (0..RUNS)
         .map(|number| match failed(number) {
-            true => ended(number % 20, RunState::Failed),
-            false => ended(number % 20, RunState::Succeeded),
+            true => of(number, RunState::Failed),
+            false => of(number, RunState::Succeeded),
         })
         .collect();
-    for run in &runs {
-        let folder = lake.file(&format!("_rankmill/runs/{}", run.id.month()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let path = folder.join(format!("{}.json", run.id));
-        std::fs::write(path, serde_json::to_vec(run).unwrap()).unwrap();
-    }
+    runs.iter().for_each(|run| lake.write_run(run));
     let place = rankmill_engine::Location::parse(&lake.path()).unwrap();
     let folder = Folder::new(Arc::new(LocalStore::new()), crate::core::RECORD_RETRY);
     let layout = Layout::new(place.path());
@@ -72,11 +47,8 @@ fn ids(page: &RunPage) -> Vec<RunId> {
 #[tokio::test]
 async fn a_list_of_many_runs_reads_nothing() {
     let (lake, all) = full().await;
-    let store = Flaky::new(Arc::new(LocalStore::new()));
-    let options = NodeOptions {
-        store: Some(store.clone()),
-        ..NodeOptions::default()
-    };
+    let store = Flaky::on_disk();
+    let options = NodeOptions::over(&store, 1);
     let begun = Instant::now();
     let node = Node::idle(&lake, options).await.unwrap();
     let started = begun.elapsed();

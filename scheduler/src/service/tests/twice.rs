@@ -1,9 +1,5 @@
 //! Requests that are made twice, to one scheduler or to two.
 
-use std::sync::Arc;
-
-use rankmill_engine::store::LocalStore;
-
 use crate::error::{Error, ErrorKind};
 use crate::model::{BackfillOnly, BackfillOrder, BackfillRequest, RunState};
 use crate::service::Caller;
@@ -98,11 +94,8 @@ async fn two_schedulers_do_it_once() {
 #[tokio::test]
 async fn a_backfill_that_failed_half_way_is_completed() {
     let lake = Lake::new([1, 2, 3]);
-    let flaky = Flaky::new(Arc::new(LocalStore::new()));
-    let options = NodeOptions {
-        store: Some(flaky.clone()),
-        ..NodeOptions::default()
-    };
+    let flaky = Flaky::on_disk();
+    let options = NodeOptions::over(&flaky, 1);
     let node = Node::idle(&lake, options).await.unwrap();
     node.apply("a").await;
     let ada = caller("ada");
@@ -136,11 +129,8 @@ async fn a_backfill_that_failed_half_way_is_completed() {
 #[tokio::test]
 async fn what_may_have_been_done_is_not_said_to_be_undone() {
     let lake = Lake::new([1]);
-    let flaky = Flaky::new(Arc::new(LocalStore::new()));
-    let options = NodeOptions {
-        store: Some(flaky.clone()),
-        ..NodeOptions::default()
-    };
+    let flaky = Flaky::on_disk();
+    let options = NodeOptions::over(&flaky, 1);
     let node = Node::idle(&lake, options).await.unwrap();
     node.apply("a").await;
     let ada = caller("ada");
