@@ -9,15 +9,19 @@ use datafusion::common::{DataFusionError, Result, exec_datafusion_err};
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, WindowUDF};
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion_proto::physical_plan::{PhysicalExtensionCodec, PhysicalProtoConverterExtension};
+use datafusion_proto::physical_plan::{
+    PhysicalExtensionCodec, PhysicalPlanDecodeContext, PhysicalProtoConverterExtension,
+};
 use prost::Message;
 
+use crate::fused::FusedExec;
+use crate::fused::wire::{self, FusedMessage};
 use crate::rank::{RankExec, RankMode, Ranking};
 
 /// What our messages begin with; the number is the version of the format. Another codec's
 /// protobuf message that begins like this is as good as impossible: as a field it would be a
 /// string of 97 bytes that begins with `nkmill`.
-const MAGIC: &[u8] = b"rankmill:1:";
+const MAGIC: &[u8] = b"rankmill:2:";
 
 /// The codec of physical plans: rankmill's operators, and those of `inner`.
 pub fn physical(inner: Arc<dyn PhysicalExtensionCodec>) -> Arc<dyn PhysicalExtensionCodec> {
@@ -32,7 +36,7 @@ struct PhysicalCodec {
 /// An operator of ours.
 #[derive(Clone, PartialEq, Message)]
 struct OperatorMessage {
-    #[prost(oneof = "Operator", tags = "1")]
+    #[prost(oneof = "Operator", tags = "1, 2")]
     operator: Option<Operator>,
 }
 
@@ -40,6 +44,8 @@ struct OperatorMessage {
 enum Operator {
     #[prost(message, tag = "1")]
     Rank(RankMessage),
+    #[prost(message, tag = "2")]
+    Fused(FusedMessage),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -123,6 +129,16 @@ impl PhysicalExtensionCodec for PhysicalCodec {
             (Some(Operator::Rank(message)), [input]) => {
                 Ok(Arc::new(rank_exec(message, Arc::clone(input))?))
             }
+            (Some(Operator::Fused(message)), [input]) => {
+                let context = PhysicalPlanDecodeContext::new(ctx, self);
+                let input = Arc::clone(input);
+                Ok(Arc::new(wire::decode(
+                    message,
+                    input,
+                    &context,
+                    proto_converter,
+                )?))
+            }
             _ => Err(exec_datafusion_err!(
                 "an operator of another version of rankmill: all nodes of a cluster must have the same"
             )),
@@ -135,11 +151,15 @@ impl PhysicalExtensionCodec for PhysicalCodec {
         buf: &mut Vec<u8>,
         proto_converter: &dyn PhysicalProtoConverterExtension,
     ) -> Result<()> {
-        let Some(rank) = node.downcast_ref::<RankExec>() else {
+        let operator = if let Some(rank) = node.downcast_ref::<RankExec>() {
+            Operator::Rank(rank_message(rank))
+        } else if let Some(fused) = node.downcast_ref::<FusedExec>() {
+            Operator::Fused(wire::encode(fused, self, proto_converter)?)
+        } else {
             return self.inner.try_encode(node, buf, proto_converter);
         };
         let message = OperatorMessage {
-            operator: Some(Operator::Rank(rank_message(rank))),
+            operator: Some(operator),
         };
         buf.extend_from_slice(MAGIC);
         message
@@ -237,7 +257,7 @@ mod tests {
         let session = Session::new(&SessionOptions::default()).unwrap();
         let context = session.context().task_ctx();
         let converter = datafusion_proto::physical_plan::DefaultPhysicalProtoConverter {};
-        let error = codec.try_decode(b"rankmill:1:", &[], &context, &converter);
+        let error = codec.try_decode(b"rankmill:2:", &[], &context, &converter);
         assert!(error.unwrap_err().to_string().contains("another version"));
     }
 }

@@ -9,6 +9,7 @@ pub mod codec;
 mod compute;
 mod error;
 pub mod functions;
+pub mod fused;
 mod location;
 pub mod node;
 mod progress;

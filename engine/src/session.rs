@@ -13,6 +13,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use crate::compute::{Compute, Computed, Embedded};
 use crate::error::Result;
 use crate::functions::{aggregate_functions, scalar_functions};
+use crate::fused::WholeDates;
 use crate::progress::ScanProgress;
 use crate::rank::RankingQueryPlanner;
 use crate::rules::Aggregates;
@@ -111,6 +112,7 @@ fn state(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> Result<SessionState
         .with_default_features()
         .with_query_planner(Arc::new(RankingQueryPlanner))
         .with_optimizer_rule(Arc::new(Aggregates::default()))
+        .with_physical_optimizer_rule(Arc::new(WholeDates))
         .build();
     register_functions(&mut state)?;
     Ok(state)

@@ -13,6 +13,7 @@ use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, Phy
 
 use super::exec::{RankExec, RankMode};
 use super::node::RankNode;
+use crate::fused::{self, FusedNode};
 
 /// DataFusion's planner, and rankmill's operators.
 #[derive(Debug)]
@@ -41,9 +42,12 @@ impl ExtensionPlanner for RankPlanner {
         node: &dyn UserDefinedLogicalNode,
         _logical_inputs: &[&LogicalPlan],
         physical_inputs: &[Arc<dyn ExecutionPlan>],
-        _session_state: &dyn Session,
-        _context: &PhysicalPlanningContext,
+        session_state: &dyn Session,
+        context: &PhysicalPlanningContext,
     ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+        if let Some(node) = node.as_any().downcast_ref::<FusedNode>() {
+            return fused::plan(node, physical_inputs, session_state, context).map(Some);
+        }
         let Some(node) = node.as_any().downcast_ref::<RankNode>() else {
             return Ok(None);
         };

@@ -75,7 +75,7 @@ impl OptimizerRule for Aggregates {
 
 impl Aggregates {
     /// The aggregate to use instead, under the same name; `None` to leave it as it is.
-    fn rewrite_expr(&self, expr: &Expr, input: &DFSchema) -> Result<Option<Expr>> {
+    pub(crate) fn rewrite_expr(&self, expr: &Expr, input: &DFSchema) -> Result<Option<Expr>> {
         let call = match expr {
             Expr::AggregateFunction(call) => call,
             Expr::Alias(alias) => match alias.expr.as_ref() {

@@ -1,5 +1,6 @@
 //! A table over a fixed list of files.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -28,6 +29,9 @@ use crate::session::Session;
 
 /// The column that holds a row's calendar date.
 pub const DATE_COLUMN: &str = "date";
+
+/// A group of whole dates may have so much of its share.
+const MAX_IMBALANCE: f64 = 1.2;
 
 /// Footers read at once.
 const CONCURRENT_FOOTERS: usize = 16;
@@ -183,12 +187,61 @@ impl SourceTable {
             all.num_rows = Precision::Exact(rows as usize);
         }
         all.total_byte_size = Precision::Inexact(self.bytes() as usize);
+        let file_columns = self.table_schema.file_schema().fields().len();
+        for (i, column) in all.column_statistics.iter_mut().enumerate() {
+            let (min, max) = match i < file_columns {
+                true => self.bounds(|stats| {
+                    let column = &stats.column_statistics[i];
+                    (column.min_value.get_value(), column.max_value.get_value())
+                }),
+                false => self.date_bounds(),
+            };
+            // Files may say anything: nothing is to be answered from these alone.
+            column.min_value = min.map_or(Precision::Absent, Precision::Inexact);
+            column.max_value = max.map_or(Precision::Absent, Precision::Inexact);
+        }
         all
+    }
+
+    /// The smallest and the largest value over all files; none where one doesn't say.
+    fn bounds<'a>(
+        &'a self,
+        of: impl Fn(&'a Statistics) -> (Option<&'a ScalarValue>, Option<&'a ScalarValue>),
+    ) -> (Option<ScalarValue>, Option<ScalarValue>) {
+        let mut bounds: Option<(ScalarValue, ScalarValue)> = None;
+        for (_, stats) in &self.files {
+            let (Some(min), Some(max)) = of(stats) else {
+                return (None, None);
+            };
+            // A file of nulls only has none.
+            if min.is_null() || max.is_null() {
+                continue;
+            }
+            bounds = Some(match bounds {
+                None => (min.clone(), max.clone()),
+                Some((least, most)) => (
+                    if *min < least { min.clone() } else { least },
+                    if *max > most { max.clone() } else { most },
+                ),
+            });
+        }
+        bounds.unzip()
+    }
+
+    fn date_bounds(&self) -> (Option<ScalarValue>, Option<ScalarValue>) {
+        let dates = || self.files.iter().filter_map(|(file, _)| file.date);
+        let scalar = |date| ScalarValue::Date32(Some(days_since_epoch(date)));
+        (dates().min().map(scalar), dates().max().map(scalar))
+    }
+
+    /// Whether rows have dates by their files.
+    fn has_dates(&self) -> bool {
+        !self.table_schema.table_partition_cols().is_empty()
     }
 
     fn partitioned_file(&self, file: &SourceFile) -> PartitionedFile {
         let partitioned = PartitionedFile::new_from_meta(file.meta.clone());
-        if self.table_schema.table_partition_cols().is_empty() {
+        if !self.has_dates() {
             return partitioned;
         }
         let days = file.date.map(days_since_epoch);
@@ -217,7 +270,14 @@ impl TableProvider for SourceTable {
             let schema = project_schema(&self.schema(), projection)?;
             return Ok(Arc::new(EmptyExec::new(schema)));
         }
-        let groups = pack(&self.files, state.config().target_partitions())
+        let partitions = state.config().target_partitions();
+        let by_date = match self.has_dates() {
+            true => pack_dates(&self.files, partitions),
+            false => None,
+        };
+        let whole_dates = by_date.is_some();
+        let groups = by_date
+            .unwrap_or_else(|| pack(&self.files, partitions))
             .into_iter()
             .map(|group| {
                 let files = group.iter().map(|file| self.partitioned_file(file));
@@ -231,6 +291,8 @@ impl TableProvider for SourceTable {
             .with_projection_indices(projection.cloned())?
             .with_limit(limit)
             .with_file_compression_type(self.compression)
+            // Else a partition that is idle takes files of others, and dates are torn apart.
+            .with_preserve_order(whole_dates)
             .build();
         self.reader.create_physical_plan(state, config).await
     }
@@ -240,19 +302,58 @@ impl TableProvider for SourceTable {
     }
 }
 
-/// Packs files into at most `groups` groups of about the same bytes: longest first, each to the
-/// group that has least.
+/// Packs files into at most `groups` groups of about the same bytes.
 fn pack(files: &[(SourceFile, Arc<Statistics>)], groups: usize) -> Vec<Vec<&SourceFile>> {
-    let mut by_size: Vec<&SourceFile> = files.iter().map(|(file, _)| file).collect();
-    by_size.sort_by_key(|file| std::cmp::Reverse(file.meta.size));
-    let mut packed = vec![(0, Vec::new()); groups.clamp(1, by_size.len())];
-    for file in by_size {
-        if let Some((bytes, group)) = packed.iter_mut().min_by_key(|(bytes, _)| *bytes) {
-            *bytes += file.meta.size;
-            group.push(file);
+    let files = files.iter().map(|(file, _)| (file.meta.size, file));
+    longest_first(files.collect(), groups)
+        .into_iter()
+        .map(|(_, group)| group)
+        .collect()
+}
+
+/// The same with whole dates, one after the other; none if a group would have much more than its
+/// share.
+fn pack_dates(
+    files: &[(SourceFile, Arc<Statistics>)],
+    groups: usize,
+) -> Option<Vec<Vec<&SourceFile>>> {
+    let mut dates: BTreeMap<Option<NaiveDate>, (u64, Vec<&SourceFile>)> = BTreeMap::new();
+    for (file, _) in files {
+        let (bytes, of_date) = dates.entry(file.date).or_default();
+        *bytes += file.meta.size;
+        of_date.push(file);
+    }
+    if dates.len() < groups {
+        return None;
+    }
+    let total: u64 = dates.values().map(|(bytes, _)| bytes).sum();
+    let packed = longest_first(dates.into_values().collect(), groups);
+    let most = packed.iter().map(|(bytes, _)| *bytes).max()?;
+    let share = total as f64 / groups as f64;
+    (most as f64 <= share * MAX_IMBALANCE).then(|| {
+        let packed = packed.into_iter();
+        packed
+            .map(|(_, mut group)| {
+                group.sort_by_key(|files| files[0].date);
+                group.into_iter().flatten().collect()
+            })
+            .collect()
+    })
+}
+
+/// Longest processing time first: each piece of work, given with its size, goes to the group that
+/// has least (Graham, "Bounds on Multiprocessing Timing Anomalies", 1969).
+fn longest_first<T>(mut work: Vec<(u64, T)>, groups: usize) -> Vec<(u64, Vec<T>)> {
+    work.sort_by_key(|(size, _)| std::cmp::Reverse(*size));
+    let mut packed: Vec<(u64, Vec<T>)> = Vec::new();
+    packed.resize_with(groups.clamp(1, work.len().max(1)), || (0, Vec::new()));
+    for (size, piece) in work {
+        if let Some((sum, group)) = packed.iter_mut().min_by_key(|(sum, _)| *sum) {
+            *sum += size;
+            group.push(piece);
         }
     }
-    packed.into_iter().map(|(_, group)| group).collect()
+    packed
 }
 
 /// Days since 1970-01-01, as Arrow's Date32.

@@ -8,14 +8,16 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema};
 use datafusion::functions::core::expr_fn::coalesce;
-use datafusion::logical_expr::{Expr, JoinType, cast as cast_expr, col, lit};
+use datafusion::logical_expr::{Expr, LogicalPlan, cast as cast_expr, col, lit};
 use datafusion::prelude::DataFrame;
+use rankmill_engine::Session;
+use rankmill_engine::fused::{LookupSpec, repeated_keys};
 use rankmill_engine::source::{DATE_COLUMN, SourceTable};
 
 use super::Compiler;
 use super::measures::count_rows;
 use crate::error::{Error, Result};
-use crate::inputs::Input;
+use crate::inputs::{Input, Inputs};
 use crate::spec::Lookup;
 
 /// What an attribute is called that has no match or no value.
@@ -24,45 +26,47 @@ pub(crate) const UNKNOWN: &str = "unknown";
 /// Duplicate keys to show in an error.
 const EXAMPLES: usize = 3;
 
-/// A log joined with a dimension.
-pub(super) struct Joined {
-    pub(super) frame: DataFrame,
-    /// Name and expression of each attribute, over the frame.
-    pub(super) attributes: Vec<(String, Expr)>,
-    /// True for rows whose key the dimension doesn't have.
-    pub(super) unmatched: Expr,
+/// A lookup as a part of the aggregation.
+pub(super) struct CompiledLookup {
+    pub(super) spec: LookupSpec,
+    /// The key, then the columns that attributes need.
+    pub(super) dimension: LogicalPlan,
+    /// Names of the attributes.
+    pub(super) attributes: Vec<String>,
 }
 
 impl Compiler<'_> {
-    /// Joins the dimension number `index` to a log that has a column `date`.
-    pub(super) async fn join_lookup(
+    /// Compiles the lookup number `index` of a log that has a column `date`.
+    pub(super) async fn lookup(
         &self,
-        log: DataFrame,
+        session: &Session,
+        log: &DataFrame,
         index: usize,
         lookup: &Lookup,
         input: &Input,
         table: SourceTable,
-    ) -> Result<Joined> {
+    ) -> Result<CompiledLookup> {
         let field = &input.field;
         let plan_error = |e| self.plan_error(e);
+        let rows = table.rows().unwrap_or(0) as usize;
         let dimension = self.frame(input, table)?;
         let on = format!("{field}.on");
-        let fact_key = self.column(&on, lookup.on.fact(), &log)?;
+        let fact_key = self.column(&on, lookup.on.fact(), log)?;
         let key = self.column(&on, lookup.on.dimension(), &dimension)?;
-        self.check_key_types(&on, &log, &dimension, &lookup.on)?;
-        self.check_unique(field, input, &dimension, &key, lookup.on.dimension())
-            .await?;
+        self.check_key_types(&on, log, &dimension, &lookup.on)?;
 
         let schema = with_date(dimension.schema()).map_err(plan_error)?;
         let key_name = format!("__k{index}");
         let mut carried = vec![key.clone().alias(&key_name)];
         let mut carried_columns = BTreeSet::new();
         let mut attributes = Vec::new();
+        let mut date = None;
         for (i, (name, sql)) in lookup.attributes.iter().enumerate() {
             let at = format!("{field}.attributes.{name}");
             let parsed = self.expr(&at, sql, &schema)?;
             let needs_date = parsed.column_refs().iter().any(|c| c.name == DATE_COLUMN);
             let value = if needs_date {
+                date = Some(self.column(&on, DATE_COLUMN, log)?);
                 // Depends on the row's date: the columns come along, the value after the join.
                 let renamed = parsed.transform(|expr| {
                     Ok(match expr {
@@ -94,15 +98,22 @@ impl Compiler<'_> {
             .filter(key.is_not_null())
             .and_then(|d| d.select(carried))
             .map_err(plan_error)?;
-        let matches = Expr::Column(Column::new_unqualified(&key_name));
-        let condition = fact_key.clone().eq(matches.clone());
-        let frame = log
-            .join_on(dimension, JoinType::Left, [condition])
-            .map_err(plan_error)?;
-        Ok(Joined {
-            frame,
+        let dimension = dimension.into_unoptimized_plan();
+        let (attributes, exprs): (Vec<_>, Vec<_>) = attributes.into_iter().unzip();
+        let cache_key = format!("{} {}", input.identity(), dimension.display_indent());
+        let repeated = repeated_keys(session, &cache_key, &dimension, rows).await;
+        let repeated = repeated.map_err(Inputs::engine_error(self.job))?;
+        self.check_repeated(field, input, lookup.on.dimension(), repeated)?;
+        Ok(CompiledLookup {
+            spec: LookupSpec {
+                cache_key,
+                fact_key,
+                date,
+                rows,
+                attributes: exprs,
+            },
+            dimension,
             attributes,
-            unmatched: fact_key.is_not_null().and(matches.is_null()),
         })
     }
 
@@ -131,6 +142,17 @@ impl Compiler<'_> {
             let texts = cast(batch.column(0), &DataType::Utf8).map_err(|e| plan_error(e.into()))?;
             examples.extend(texts.as_string::<i32>().iter().flatten().map(str::to_owned));
         }
+        self.check_repeated(field, input, key_name, examples)
+    }
+
+    /// An error for keys that a dimension has more than once, if there are some.
+    fn check_repeated(
+        &self,
+        field: &str,
+        input: &Input,
+        key_name: &str,
+        mut examples: Vec<String>,
+    ) -> Result<()> {
         if examples.is_empty() {
             return Ok(());
         }

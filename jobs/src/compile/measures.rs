@@ -23,7 +23,7 @@ const AGGREGATES: [(&str, &str); 7] = [
 /// The aggregates to compute, each once, and the measures over them.
 pub(super) struct Measures {
     aggregates: Vec<Expr>,
-    /// Name and expression over the columns of [`Measures::aliased_aggregates`].
+    /// Name and expression over the columns of [`Measures::aggregates`].
     pub(super) measures: Vec<(String, Expr)>,
 }
 
@@ -38,11 +38,10 @@ impl Measures {
         col(format!("__m{index}"))
     }
 
-    pub(super) fn aliased_aggregates(&self) -> Vec<Expr> {
+    /// The aggregates, and what their columns are called.
+    pub(super) fn aggregates(&self) -> impl Iterator<Item = (String, Expr)> {
         let numbered = self.aggregates.iter().enumerate();
-        numbered
-            .map(|(i, aggregate)| aggregate.clone().alias(format!("__m{i}")))
-            .collect()
+        numbered.map(|(i, aggregate)| (format!("__m{i}"), aggregate.clone()))
     }
 }
 

@@ -1,5 +1,6 @@
-//! A ranking spec as a plan: log → window → lookups → aggregation → top-N per group.
+//! A ranking spec as a plan: log → window → aggregation with lookups → top-N per group.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::NaiveDate;
@@ -9,10 +10,10 @@ use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::{Column, ScalarValue};
 use datafusion::datasource::MemTable;
 use datafusion::functions::core::expr_fn::coalesce;
-use datafusion::functions_aggregate::expr_fn::count;
-use datafusion::logical_expr::{Expr, ExprFunctionExt, JoinType, LogicalPlan, cast, lit, when};
+use datafusion::logical_expr::{Expr, JoinType, LogicalPlan, LogicalPlanBuilder, cast, lit, when};
 use datafusion::prelude::DataFrame;
 use rankmill_engine::Session;
+use rankmill_engine::fused::{FusedNode, KeySpec, MeasureSpec};
 use rankmill_engine::rank::{RankNode, Ranking};
 use rankmill_engine::source::DATE_COLUMN;
 
@@ -56,24 +57,31 @@ pub(crate) async fn compile_ranking(
     let log = compiler.log_frame(input, table, &input.days_of_all(dates))?;
     let mut measures = compiler.measures(ranking, log.schema())?;
     let item = compiler.column("ranking.item", &ranking.item, &log)?;
-    let mut keys = compiler.log_keys(ranking, spec, &log)?;
+    let keys = compiler.log_keys(ranking, spec, &log)?;
 
     compiler
         .check_labels(session, spec, inputs, dates, &log)
         .await?;
 
-    let (mut frame, run_date) = compiler.with_run_date(log, inputs, dates)?;
-    let mut totals = Vec::new();
+    let (log, run_date) = compiler.with_run_date(log, inputs, dates)?;
+    let mut lookups = Vec::new();
+    let mut attributes = BTreeMap::new();
+    let mut counted = Vec::new();
     let mut unmatched = Vec::new();
     for (i, (lookup, input)) in spec.lookups.iter().zip(&inputs.lookups).enumerate() {
         let table = input.open(session, &spec.name, dates).await?;
-        let joined = compiler.join_lookup(frame, i, lookup, input, table).await?;
-        frame = joined.frame;
-        keys.extend(joined.attributes);
-        let counted = count(lit(1i64)).filter(joined.unmatched).build();
-        let counted = counted.map_err(|e| compiler.plan_error(e))?;
+        let compiled = compiler.lookup(session, &log, i, lookup, input, table);
+        let compiled = compiled.await?;
+        for (attribute, name) in compiled.attributes.into_iter().enumerate() {
+            let key = KeySpec::Attribute {
+                lookup: i,
+                attribute,
+            };
+            attributes.insert(name, key);
+        }
+        lookups.push((compiled.spec, compiled.dimension));
         let name = format!("__unmatched{i}");
-        totals.push((name.clone(), measures.column_of(counted)));
+        counted.push((name.clone(), MeasureSpec::Unmatched(i)));
         unmatched.push(name);
     }
     let rows = measures.column_of(count_rows());
@@ -81,28 +89,48 @@ pub(crate) async fn compile_ranking(
     let null_items = when(item_column.clone().is_null(), rows.clone())
         .otherwise(lit(0i64))
         .map_err(|e| compiler.plan_error(e))?;
-    totals.push((NULL_ITEMS.to_owned(), null_items));
-    totals.push((ROWS.to_owned(), rows));
 
-    let mut group_by = vec![run_date.alias(RUN_DATE)];
+    let mut group_by = vec![(RUN_DATE.to_owned(), KeySpec::Log(run_date))];
     let mut groups = vec![RUN_DATE.to_owned()];
     for name in ranking.per.iter().filter(|name| *name != DATE_COLUMN) {
-        if let Some((_, key)) = keys.iter().find(|(key, _)| key == name) {
-            group_by.push(key.clone().alias(name));
+        let of_log = keys.iter().find(|(key, _)| key == name);
+        let of_log = of_log.map(|(_, key)| KeySpec::Log(key.clone()));
+        if let Some(key) = attributes.get(name).cloned().or(of_log) {
+            group_by.push((name.clone(), key));
             groups.push(name.clone());
         }
     }
-    group_by.push(item.alias(&ranking.item));
+    group_by.push((ranking.item.clone(), KeySpec::Log(item)));
     let mut output: Vec<Expr> = groups
         .iter()
         .map(|name| Expr::Column(Column::new_unqualified(name)))
         .collect();
     output.push(item_column);
-    let computed = measures.measures.iter().chain(&totals);
+    let computed = measures.measures.iter();
     output.extend(computed.map(|(name, expr)| expr.clone().alias(name)));
-    let aggregated = frame
-        .aggregate(group_by, measures.aliased_aggregates())
-        .and_then(|frame| frame.select(output))
+    let mut totals = unmatched.clone();
+    output.extend(
+        unmatched
+            .iter()
+            .map(|name| Expr::Column(Column::new_unqualified(name))),
+    );
+    for (name, total) in [(NULL_ITEMS, null_items), (ROWS, rows)] {
+        output.push(total.alias(name));
+        totals.push(name.to_owned());
+    }
+    let aggregates = measures
+        .aggregates()
+        .map(|(name, aggregate)| (name, MeasureSpec::Aggregate(aggregate)));
+    let fused = FusedNode::try_new(
+        log.into_unoptimized_plan(),
+        lookups,
+        group_by,
+        aggregates.chain(counted).collect(),
+    )
+    .map_err(|e| compiler.plan_error(e))?;
+    let aggregated = LogicalPlanBuilder::from(fused.into_plan())
+        .project(output)
+        .and_then(LogicalPlanBuilder::build)
         .map_err(|e| compiler.plan_error(e))?;
 
     let ranking = Ranking {
@@ -113,10 +141,9 @@ pub(crate) async fn compile_ranking(
             .map(|(measure, descending)| (measure.to_owned(), descending))
             .collect(),
         top: ranking.top as usize,
-        totals: totals.into_iter().map(|(name, _)| name).collect(),
+        totals,
     };
-    let node = RankNode::try_new(aggregated.into_unoptimized_plan(), ranking)
-        .map_err(|e| compiler.plan_error(e))?;
+    let node = RankNode::try_new(aggregated, ranking).map_err(|e| compiler.plan_error(e))?;
     Ok(CompiledRanking {
         plan: node.into_plan(),
         unmatched,

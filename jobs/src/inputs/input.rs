@@ -73,6 +73,18 @@ impl Input {
         Ok(self)
     }
 
+    /// Names the files as they are now: another version of any of them gives another text.
+    pub(crate) fn identity(&self) -> String {
+        let files = self.listing.files.iter().map(|listed| {
+            let meta = &listed.source.meta;
+            let etag = meta.e_tag.as_deref().unwrap_or_default();
+            let modified = meta.last_modified.timestamp_micros();
+            format!("{} {} {etag} {modified}", meta.location, meta.size)
+        });
+        let files: Vec<String> = files.collect();
+        format!("{} {}", self.source.base(), files.join("\n"))
+    }
+
     /// The key of the folders that carry the date.
     pub(super) fn partition(&self) -> Option<&str> {
         self.date.as_ref()?.partition.as_deref()

@@ -1,0 +1,52 @@
+//! A grouped aggregation that touches each row of a log once: lookups in dimensions, numbering of
+//! groups and aggregates in one operator.
+//!
+//! What makes it fast is that a row is small numbers nearly at once. A dimension is a code table
+//! ([`dimension`]), built once in a process. Groups are numbered by arithmetic where the keys' domain
+//! is small ([`groups`]), so that counts are arrays. Distinct values are packed pairs of group and
+//! value, spread over buckets that fit the caches ([`pairs`]).
+//!
+//! What keeps skew harmless: a hot group is a counter like any other; its distinct values are spread
+//! over all buckets; and where a date's rows are in several tasks, its values travel by their own hash
+//! and not by the group's, so that no task gets a whole hot group.
+//!
+//! Steps ([`exec`]): with whole dates in each task, one (`Single`). Else `Partial`, and `Final` by
+//! group; between them, where distinct values are counted, `Count` by value.
+
+mod aggregator;
+mod definition;
+mod dimension;
+mod exec;
+mod groups;
+mod log;
+mod node;
+mod pairs;
+mod planner;
+#[cfg(test)]
+mod tests;
+mod texts;
+pub(crate) mod wire;
+
+pub use exec::FusedExec;
+pub use node::{FusedNode, KeySpec, LookupSpec, MeasureSpec};
+pub use planner::can_look_up;
+pub(crate) use planner::{WholeDates, plan};
+
+use datafusion::logical_expr::LogicalPlan;
+
+use crate::error::Result;
+use crate::session::Session;
+
+/// Builds the table of a dimension in this process, or finds it, and tells some keys that occur more
+/// than once. `cache_key` and `rows` as in [`LookupSpec`].
+pub async fn repeated_keys(
+    session: &Session,
+    cache_key: &str,
+    dimension: &LogicalPlan,
+    rows: usize,
+) -> Result<Vec<String>> {
+    let context = session.context();
+    let plan = context.state().create_physical_plan(dimension).await?;
+    let table = dimension::dimension(cache_key, &plan, rows, &context.task_ctx()).await?;
+    Ok(table.repeated.clone())
+}

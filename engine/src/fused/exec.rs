@@ -1,0 +1,445 @@
+//! The fused aggregation as an operator.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array, UInt64Array,
+};
+use datafusion::arrow::compute::{concat, take};
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::common::hash_utils::create_hashes;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{DataFusionError, Result, internal_err};
+use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::MemoryConsumer;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::repartition::REPARTITION_RANDOM_STATE;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, ExecutionPlanProperties,
+    InputDistributionRequirements, Partitioning, PlanProperties, SendableRecordBatchStream,
+};
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::aggregator::{Aggregator, StateColumns};
+use super::definition::{BUCKET, Definition, Key};
+use super::log::LogReader;
+
+/// Which step of the aggregation an operator does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// From the log to results. With a `date`, each partition holds whole dates, one after the
+    /// other; without, there is one partition.
+    Single {
+        /// The key that groups end with.
+        date: Option<usize>,
+    },
+    /// From the log to states, whose distinct values are cut into so many buckets; 0 if there are
+    /// none.
+    Partial {
+        /// Buckets of distinct values.
+        buckets: u32,
+    },
+    /// From states of one bucket to states whose distinct values are counted.
+    Count,
+    /// From states of some groups to results.
+    Final,
+}
+
+/// A grouped aggregation with its lookups: see [`super`].
+#[derive(Debug)]
+pub struct FusedExec {
+    input: Arc<dyn ExecutionPlan>,
+    definition: Arc<Definition>,
+    step: Step,
+    schema: SchemaRef,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl FusedExec {
+    pub(super) fn try_new(
+        input: Arc<dyn ExecutionPlan>,
+        definition: Arc<Definition>,
+        step: Step,
+    ) -> Result<Self> {
+        let schema = match step {
+            Step::Single { .. } | Step::Final => Arc::clone(&definition.output),
+            Step::Partial { buckets } => definition.state_schema(buckets == 0)?,
+            Step::Count => definition.state_schema(true)?,
+        };
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(Arc::clone(&schema)),
+            Partitioning::UnknownPartitioning(input.output_partitioning().partition_count()),
+            EmissionType::Final,
+            Boundedness::Bounded,
+        );
+        Ok(Self {
+            input,
+            definition,
+            step,
+            schema,
+            properties: Arc::new(properties),
+            metrics: ExecutionPlanMetricsSet::new(),
+        })
+    }
+
+    pub(super) fn definition(&self) -> &Arc<Definition> {
+        &self.definition
+    }
+
+    pub(super) fn step(&self) -> Step {
+        self.step
+    }
+
+    /// The keys as columns of the input's states.
+    fn key_columns(&self) -> Vec<Arc<dyn PhysicalExpr>> {
+        let keys = self.definition.key_fields().enumerate();
+        keys.map(|(at, field)| Arc::new(Column::new(field.name(), at)) as _)
+            .collect()
+    }
+}
+
+impl DisplayAs for FusedExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
+        let fields = self.definition.output.fields();
+        let (keys, measures) = fields.split_at(self.definition.keys.len());
+        let names = |fields: &[Arc<datafusion::arrow::datatypes::Field>]| {
+            let names: Vec<&str> = fields.iter().map(|field| field.name().as_str()).collect();
+            names.join(", ")
+        };
+        let step = match self.step {
+            Step::Single { date: None } => "single".to_owned(),
+            Step::Single { date: Some(at) } => format!("single by {}", fields[at].name()),
+            Step::Partial { buckets: 0 } => "partial".to_owned(),
+            Step::Partial { buckets } => format!("partial in {buckets} buckets"),
+            Step::Count => "count".to_owned(),
+            Step::Final => "final".to_owned(),
+        };
+        write!(
+            f,
+            "FusedExec: {step}, keys=[{}], measures=[{}], lookups={}",
+            names(keys),
+            names(measures),
+            self.definition.lookups.len()
+        )
+    }
+}
+
+impl ExecutionPlan for FusedExec {
+    fn name(&self) -> &str {
+        "FusedExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    // The dimensions are no children: each process builds their tables once, whatever the stage.
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn input_distribution_requirements(&self) -> InputDistributionRequirements {
+        InputDistributionRequirements::new(vec![match self.step {
+            Step::Single { date: None } => Distribution::SinglePartition,
+            Step::Single { date: Some(_) } | Step::Partial { .. } => {
+                Distribution::UnspecifiedDistribution
+            }
+            Step::Count => Distribution::KeyPartitioned(vec![Arc::new(Column::new(BUCKET, 0))]),
+            Step::Final if self.definition.keys.is_empty() => Distribution::SinglePartition,
+            Step::Final => Distribution::KeyPartitioned(self.key_columns()),
+        }])
+    }
+
+    // Files are packed for these operators already.
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false]
+    }
+
+    fn apply_expressions(
+        &self,
+        _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        match <[_; 1]>::try_from(children) {
+            Ok([input]) => {
+                let exec = Self::try_new(input, Arc::clone(&self.definition), self.step)?;
+                Ok(Arc::new(exec))
+            }
+            Err(children) => internal_err!("FusedExec has one input, not {}", children.len()),
+        }
+    }
+
+    fn execute(
+        &self,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
+        let input = self.input.execute(partition, Arc::clone(&context))?;
+        let task = Task {
+            definition: Arc::clone(&self.definition),
+            step: self.step,
+            schema: Arc::clone(&self.schema),
+            metrics: BaselineMetrics::new(&self.metrics, partition),
+            context,
+        };
+        let name = format!("FusedExec[{partition}]");
+        let batches = stream::once(async move { task.run(input, &name).await })
+            .map_ok(|batches| stream::iter(batches.into_iter().map(Ok::<_, DataFusionError>)))
+            .try_flatten();
+        let schema = Arc::clone(&self.schema);
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+}
+
+/// One partition's work.
+struct Task {
+    definition: Arc<Definition>,
+    step: Step,
+    schema: SchemaRef,
+    metrics: BaselineMetrics,
+    context: Arc<TaskContext>,
+}
+
+impl Task {
+    async fn run(self, input: SendableRecordBatchStream, name: &str) -> Result<Vec<RecordBatch>> {
+        let reservation = MemoryConsumer::new(name).register(self.context.memory_pool());
+        let batches = match self.step {
+            Step::Single { date } => self.read(input, date, &reservation).await?,
+            Step::Partial { .. } => self.read(input, None, &reservation).await?,
+            Step::Count | Step::Final => self.merge(input, &reservation).await?,
+        };
+        let rows = batches.iter().map(RecordBatch::num_rows).sum::<usize>();
+        self.metrics.record_output(rows);
+        Ok(batches)
+    }
+
+    /// Reads the log.
+    async fn read(
+        &self,
+        mut input: SendableRecordBatchStream,
+        date: Option<usize>,
+        reservation: &datafusion::execution::memory_pool::MemoryReservation,
+    ) -> Result<Vec<RecordBatch>> {
+        let definition = Arc::clone(&self.definition);
+        let mut reader = LogReader::new(definition, date, &self.context).await?;
+        let mut aggregator = Aggregator::new(self.definition.measures());
+        let mut current = None;
+        let mut done = HashSet::new();
+        let mut results = Vec::new();
+        while let Some(batch) = input.next().await {
+            let _timer = self.metrics.elapsed_compute().timer();
+            reader.add(
+                &batch?,
+                &mut current,
+                &mut aggregator,
+                |reader, date, aggregator| {
+                    if !done.insert(date) {
+                        return internal_err!("the rows of a date don't follow on each other");
+                    }
+                    results.extend(self.end(reader, date, aggregator)?);
+                    Ok(())
+                },
+            )?;
+            reservation.try_resize(aggregator.size())?;
+        }
+        drop(input);
+        let _timer = self.metrics.elapsed_compute().timer();
+        let last = current.flatten();
+        if done.contains(&last) && current.is_some() {
+            return internal_err!("the rows of a date don't follow on each other");
+        }
+        results.extend(self.end(&mut reader, last, &mut aggregator)?);
+        Ok(results)
+    }
+
+    /// The groups so far, as what this step gives.
+    fn end(
+        &self,
+        reader: &mut LogReader,
+        date: Option<i32>,
+        aggregator: &mut Aggregator,
+    ) -> Result<Vec<RecordBatch>> {
+        if aggregator.is_empty() {
+            return Ok(Vec::new());
+        }
+        match self.step {
+            Step::Partial { buckets: 0 } => {
+                let done = aggregator.counted_states()?;
+                let mut columns = reader.keys(&done.keys, done.groups, date)?;
+                columns.extend(done.measures.into_iter().flatten());
+                self.batches(columns, done.groups)
+            }
+            Step::Partial { buckets } => {
+                let done = aggregator.states(buckets)?;
+                let keys = reader.keys(&done.keys, done.groups, date)?;
+                self.bucket_batches(&keys, &done.measures, done.groups, buckets)
+            }
+            _ => {
+                let done = aggregator.finish()?;
+                let mut columns = reader.keys(&done.keys, done.groups, date)?;
+                columns.extend(done.measures);
+                self.batches(columns, done.groups)
+            }
+        }
+    }
+
+    /// Merges states.
+    async fn merge(
+        &self,
+        mut input: SendableRecordBatchStream,
+        reservation: &datafusion::execution::memory_pool::MemoryReservation,
+    ) -> Result<Vec<RecordBatch>> {
+        let definition = &self.definition;
+        let sources = definition.key_sources();
+        let mut aggregator = Aggregator::hashed(sources, definition.measures())?;
+        let counted = self.step == Step::Final;
+        while let Some(batch) = input.next().await {
+            let _timer = self.metrics.elapsed_compute().timer();
+            let batch = batch?;
+            let mut columns = batch.columns().iter();
+            if !counted {
+                // The bucket.
+                columns.next();
+            }
+            let keys: Vec<ArrayRef> = columns
+                .by_ref()
+                .take(definition.keys.len())
+                .cloned()
+                .collect();
+            let mut states = Vec::with_capacity(definition.measures.len());
+            for (at, measure) in definition.measures.iter().enumerate() {
+                let fields = measure.measure.state_fields(at, counted)?.len();
+                states.push(columns.by_ref().take(fields).cloned().collect());
+            }
+            aggregator.merge(&keys, &states, batch.num_rows())?;
+            reservation.try_resize(aggregator.size())?;
+        }
+        drop(input);
+        let _timer = self.metrics.elapsed_compute().timer();
+        if aggregator.is_empty() {
+            return Ok(Vec::new());
+        }
+        if self.step == Step::Final {
+            let mut done = aggregator.finish()?;
+            done.keys.extend(done.measures);
+            self.batches(done.keys, done.groups)
+        } else {
+            let mut done = aggregator.counted_states()?;
+            done.keys.extend(done.measures.into_iter().flatten());
+            self.batches(done.keys, done.groups)
+        }
+    }
+
+    /// Cuts columns into batches.
+    fn batches(&self, columns: Vec<ArrayRef>, rows: usize) -> Result<Vec<RecordBatch>> {
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let whole = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?;
+        Ok(self.slices(&whole))
+    }
+
+    fn slices(&self, whole: &RecordBatch) -> Vec<RecordBatch> {
+        let (rows, size) = (whole.num_rows(), self.context.session_config().batch_size());
+        (0..rows)
+            .step_by(size.max(1))
+            .map(|at| whole.slice(at, size.min(rows - at)))
+            .collect()
+    }
+
+    /// For each bucket the groups that have values in it; each group's other states go with the
+    /// bucket that comes round.
+    fn bucket_batches(
+        &self,
+        keys: &[ArrayRef],
+        states: &[StateColumns],
+        groups: usize,
+        buckets: u32,
+    ) -> Result<Vec<RecordBatch>> {
+        let groups = groups as u32;
+        let numbers = bucket_numbers(buckets)?;
+        let mut batches = Vec::new();
+        for bucket in 0..buckets {
+            let is_plain = |group: u32| group % buckets == bucket;
+            let rows: Vec<u32> = (0..groups)
+                .filter(|group| {
+                    is_plain(*group)
+                        || states.iter().any(|state| match state {
+                            StateColumns::Lists(lists) => {
+                                lists[bucket as usize].value_length(*group as usize) > 0
+                            }
+                            StateColumns::Plain { .. } => false,
+                        })
+                })
+                .collect();
+            let number = numbers[bucket as usize];
+            let number = UInt32Array::from_value(number, rows.len());
+            let mut columns: Vec<ArrayRef> = vec![Arc::new(number)];
+            // A group's state, or that of none, which lies behind those of all groups.
+            let states_at = rows.iter().map(|group| match is_plain(*group) {
+                true => *group,
+                false => groups,
+            });
+            let states_at = UInt32Array::from_iter_values(states_at);
+            let rows = UInt32Array::from(rows);
+            for key in keys {
+                columns.push(take(key, &rows, None)?);
+            }
+            for state in states {
+                match state {
+                    StateColumns::Plain { groups, none } => {
+                        for (state, none) in groups.iter().zip(none) {
+                            let with_none = concat(&[state, none])?;
+                            columns.push(take(&with_none, &states_at, None)?);
+                        }
+                    }
+                    StateColumns::Lists(lists) => {
+                        columns.push(take(&lists[bucket as usize], &rows, None)?);
+                    }
+                }
+            }
+            batches.extend(self.batches(columns, rows.len())?);
+        }
+        Ok(batches)
+    }
+}
+
+/// For each partition of a repartition a number that goes there, so that buckets are spread evenly
+/// over them. Were they not, only the balance would suffer.
+fn bucket_numbers(buckets: u32) -> Result<Vec<u32>> {
+    let candidates: ArrayRef = Arc::new(UInt32Array::from_iter_values(0..buckets * 64));
+    let mut hashes = vec![0u64; candidates.len()];
+    let seed = REPARTITION_RANDOM_STATE.random_state();
+    create_hashes([&candidates], seed, &mut hashes)?;
+    let hashes = UInt64Array::from(hashes);
+    let mut numbers: Vec<Option<u32>> = vec![None; buckets as usize];
+    for (number, hash) in hashes.values().iter().enumerate() {
+        let partition = (hash % u64::from(buckets)) as usize;
+        numbers[partition].get_or_insert(number as u32);
+    }
+    let numbers = numbers.into_iter().enumerate();
+    Ok(numbers
+        .map(|(partition, number)| number.unwrap_or(buckets * 64 + partition as u32))
+        .collect())
+}
+
+/// Whether a definition's key is a date that groups may end with.
+pub(super) fn is_date_key(definition: &Definition, at: usize) -> bool {
+    matches!(definition.keys[at], Key::Log(_))
+        && definition.output.field(at).data_type() == &DataType::Date32
+}

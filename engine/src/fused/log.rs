@@ -1,0 +1,372 @@
+//! From a batch of the log to keys and arguments: expressions, then lookups.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array,
+};
+use datafusion::arrow::compute::{concat_batches, sort_to_indices, take_record_batch};
+use datafusion::arrow::datatypes::{DataType, Date32Type, Field, Schema, UInt32Type};
+use datafusion::common::{Result, ScalarValue, exec_err};
+use datafusion::execution::TaskContext;
+use datafusion::logical_expr::EmitTo;
+use datafusion::physical_expr::expressions::Literal;
+use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
+use datafusion::physical_plan::aggregates::order::GroupOrdering;
+
+use super::aggregator::{Aggregator, Argument};
+use super::definition::{Definition, Key, Lookup};
+use super::dimension::{Dimension, FIRST_ROW, dimension};
+use super::groups::KeySource;
+
+/// Beyond so many runs of equal dates a batch is sorted by date first.
+const MAX_RUNS: usize = 16;
+
+/// Turns batches of the log into groups of an [`Aggregator`].
+pub(super) struct LogReader {
+    definition: Arc<Definition>,
+    lookups: Vec<Attributes>,
+    /// The key by which groups end: see [`LogReader::add`].
+    ends_with: Option<usize>,
+    /// Keys that are the same for all rows.
+    constants: Vec<Option<ScalarValue>>,
+    unmatched: Vec<Vec<u32>>,
+    codes: Vec<u32>,
+}
+
+/// The attributes of a lookup, numbered.
+struct Attributes {
+    dimension: Arc<Dimension>,
+    /// For each date the number of the attributes of each row of the dimension's.
+    maps: HashMap<Option<i32>, Arc<Vec<u32>>>,
+    values: Option<Box<dyn GroupValues>>,
+    /// How many there are.
+    count: usize,
+}
+
+/// A part of a batch whose rows have one date.
+struct Run {
+    rows: std::ops::Range<usize>,
+    date: Option<i32>,
+}
+
+impl LogReader {
+    /// Builds the tables of all dimensions, or finds them.
+    pub(super) async fn new(
+        definition: Arc<Definition>,
+        ends_with: Option<usize>,
+        context: &Arc<TaskContext>,
+    ) -> Result<Self> {
+        let mut lookups = Vec::with_capacity(definition.lookups.len());
+        for lookup in &definition.lookups {
+            let table = dimension(&lookup.cache_key, &lookup.dimension, lookup.rows, context);
+            lookups.push(Attributes {
+                dimension: table.await?,
+                maps: HashMap::new(),
+                values: None,
+                count: 0,
+            });
+        }
+        let constants = definition.keys.iter().map(|key| match key {
+            Key::Log(key) => key.downcast_ref::<Literal>().map(|key| key.value().clone()),
+            Key::Attribute { .. } => None,
+        });
+        Ok(Self {
+            unmatched: vec![Vec::new(); lookups.len()],
+            constants: constants.collect(),
+            definition,
+            lookups,
+            ends_with,
+            codes: Vec::new(),
+        })
+    }
+
+    /// Whether the key is one that the aggregation groups by itself: of the log, not the one that
+    /// groups end with, and not the same for all rows.
+    fn is_grouped(&self, at: usize) -> bool {
+        matches!(self.definition.keys[at], Key::Log(_))
+            && self.ends_with != Some(at)
+            && self.constants[at].is_none()
+    }
+
+    /// The keys of the aggregation: a number for each lookup, then those of the log.
+    fn sources(&self) -> Vec<KeySource> {
+        let definition = &self.definition;
+        let grouped = (0..definition.keys.len()).filter(|at| self.is_grouped(*at));
+        let log = grouped.map(|at| KeySource {
+            data_type: definition.output.field(at).data_type().clone(),
+            bounds: definition.bounds[at],
+        });
+        let lookups = self.lookups.iter().map(|state| KeySource {
+            data_type: DataType::UInt32,
+            bounds: Some((0, state.count.saturating_sub(1) as i64)),
+        });
+        // Lookups first: their windows are small and known, and the last may be wide.
+        lookups.chain(log).collect()
+    }
+
+    /// Adds the rows of a batch. Where groups end with a date, `ended` is called with the
+    /// aggregator when the next date begins.
+    pub(super) fn add(
+        &mut self,
+        batch: &RecordBatch,
+        current: &mut Option<Option<i32>>,
+        aggregator: &mut Aggregator,
+        mut ended: impl FnMut(&mut Self, Option<i32>, &mut Aggregator) -> Result<()>,
+    ) -> Result<()> {
+        let (batch, runs) = self.runs(batch)?;
+        for run in runs {
+            if self.ends_with.is_some() && *current != Some(run.date) {
+                if let Some(before) = current.take() {
+                    ended(self, before, aggregator)?;
+                }
+                *current = Some(run.date);
+            }
+            let whole = run.rows.len() == batch.num_rows();
+            match whole {
+                true => self.add_run(&batch, run.date, aggregator)?,
+                false => {
+                    let part = batch.slice(run.rows.start, run.rows.len());
+                    self.add_run(&part, run.date, aggregator)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Cuts a batch into parts of one date each, where it matters.
+    fn runs(&self, batch: &RecordBatch) -> Result<(RecordBatch, Vec<Run>)> {
+        let ending = self.ends_with.map(|at| &self.definition.keys[at]);
+        let mut dates = self
+            .definition
+            .lookups
+            .iter()
+            .filter_map(|l| l.date.as_ref());
+        let date = match (ending, dates.next()) {
+            (Some(Key::Log(key)), _) => key,
+            (_, Some(date)) => date,
+            _ => {
+                let rows = 0..batch.num_rows();
+                return Ok((batch.clone(), vec![Run { rows, date: None }]));
+            }
+        };
+        let dates = date.evaluate(batch)?;
+        if let datafusion::logical_expr::ColumnarValue::Scalar(date) = &dates {
+            let ScalarValue::Date32(date) = date else {
+                return exec_err!("a date is {}", date.data_type());
+            };
+            let (rows, date) = (0..batch.num_rows(), *date);
+            return Ok((batch.clone(), vec![Run { rows, date }]));
+        }
+        let dates = dates.into_array(batch.num_rows())?;
+        let runs = runs_of(&dates)?;
+        if runs.len() <= MAX_RUNS {
+            return Ok((batch.clone(), runs));
+        }
+        let order = sort_to_indices(&dates, None, None)?;
+        let sorted = take_record_batch(batch, &order)?;
+        let dates = date.evaluate(&sorted)?.into_array(sorted.num_rows())?;
+        Ok((sorted, runs_of(&dates)?))
+    }
+
+    fn add_run(
+        &mut self,
+        batch: &RecordBatch,
+        date: Option<i32>,
+        aggregator: &mut Aggregator,
+    ) -> Result<()> {
+        let definition = Arc::clone(&self.definition);
+        let rows = batch.num_rows();
+        let mut keys: Vec<ArrayRef> = Vec::with_capacity(definition.keys.len());
+        for (at, lookup) in definition.lookups.iter().enumerate() {
+            let fact_keys = lookup.fact_key.evaluate(batch)?.into_array(rows)?;
+            let state = &mut self.lookups[at];
+            let map = state.map(lookup, date)?;
+            let unmatched = &mut self.unmatched[at];
+            state
+                .dimension
+                .look_up(&fact_keys, &map, &mut self.codes, unmatched)?;
+            keys.push(Arc::new(UInt32Array::from(std::mem::take(&mut self.codes))));
+        }
+        for (at, key) in definition.keys.iter().enumerate() {
+            if let Key::Log(key) = key
+                && self.is_grouped(at)
+            {
+                keys.push(key.evaluate(batch)?.into_array(rows)?);
+            }
+        }
+        let mut arguments = Vec::with_capacity(definition.measures.len());
+        for measure in &definition.measures {
+            let values = measure.arguments.iter();
+            let values = values.map(|argument| argument.evaluate(batch)?.into_array(rows));
+            let passing = match &measure.filter {
+                Some(condition) => {
+                    let passing = condition.evaluate(batch)?.into_array(rows)?;
+                    Some(passing.as_boolean().clone())
+                }
+                None => None,
+            };
+            arguments.push(Argument {
+                values: values.collect::<Result<_>>()?,
+                filter: passing,
+            });
+        }
+        aggregator.expect(|| self.sources());
+        aggregator.update(&keys, rows, &arguments, &self.unmatched)?;
+        Ok(())
+    }
+
+    /// Turns the aggregator's keys into the columns of the groups; `date` is the one that they end
+    /// with.
+    pub(super) fn keys(
+        &mut self,
+        columns: &[ArrayRef],
+        rows: usize,
+        date: Option<i32>,
+    ) -> Result<Vec<ArrayRef>> {
+        let lookups = self.lookups.len();
+        let mut attributes = Vec::with_capacity(lookups);
+        for (state, codes) in self.lookups.iter_mut().zip(columns) {
+            let codes = codes.as_primitive::<UInt32Type>();
+            attributes.push(state.columns(codes)?);
+        }
+        let mut log = columns[lookups..].iter();
+        let keys = self.definition.keys.iter().enumerate().map(|(at, key)| {
+            if let Key::Attribute { lookup, attribute } = key {
+                return Ok(Arc::clone(&attributes[*lookup][*attribute]));
+            }
+            if let Some(constant) = &self.constants[at] {
+                return constant.to_array_of_size(rows);
+            }
+            if self.ends_with == Some(at) {
+                return ScalarValue::Date32(date).to_array_of_size(rows);
+            }
+            match log.next() {
+                Some(column) => Ok(Arc::clone(column)),
+                None => exec_err!("a key's column is missing"),
+            }
+        });
+        keys.collect()
+    }
+}
+
+/// Parts of equal dates.
+fn runs_of(dates: &ArrayRef) -> Result<Vec<Run>> {
+    if dates.data_type() != &DataType::Date32 {
+        return exec_err!("a date is {}", dates.data_type());
+    }
+    let dates = dates.as_primitive::<Date32Type>();
+    let mut runs = Vec::new();
+    let mut start = 0;
+    if dates.null_count() == 0 {
+        let values = dates.values();
+        while start < values.len() {
+            let first = values[start];
+            // Mostly all are equal: comparing in blocks becomes vector instructions.
+            let rest = &values[start..];
+            let end = match rest.iter().all(|date| *date == first) {
+                true => values.len(),
+                false => {
+                    let other = rest.iter().position(|date| *date != first);
+                    start + other.unwrap_or(rest.len())
+                }
+            };
+            runs.push(Run {
+                rows: start..end,
+                date: Some(first),
+            });
+            start = end;
+        }
+        return Ok(runs);
+    }
+    let value = |row: usize| dates.is_valid(row).then(|| dates.value(row));
+    for row in 1..=dates.len() {
+        if row == dates.len() || value(row) != value(start) {
+            runs.push(Run {
+                rows: start..row,
+                date: value(start),
+            });
+            start = row;
+        }
+    }
+    Ok(runs)
+}
+
+impl Attributes {
+    /// For each number of the dimension's that of its attributes on a date.
+    fn map(&mut self, lookup: &Lookup, date: Option<i32>) -> Result<Arc<Vec<u32>>> {
+        let date = lookup.date.as_ref().and(date);
+        if let Some(map) = self.maps.get(&date) {
+            return Ok(Arc::clone(map));
+        }
+        let rows = &self.dimension.attributes;
+        // Without a row of the dimension all of its columns are null.
+        let types = rows.columns().iter().map(|column| column.data_type());
+        let missing = types
+            .map(|data_type| new_null_array(data_type, 1))
+            .collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(1));
+        let missing = RecordBatch::try_new_with_options(rows.schema(), missing, &options)?;
+        let all = concat_batches(&rows.schema(), [&missing, rows])?;
+        let count = all.num_rows();
+        let mut columns = all.columns().to_vec();
+        let mut fields: Vec<Arc<Field>> = all.schema().fields().iter().cloned().collect();
+        if lookup.date.is_some() {
+            columns.push(ScalarValue::Date32(date).to_array_of_size(count)?);
+            fields.push(Arc::new(Field::new("date", DataType::Date32, true)));
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(count));
+        let schema = Arc::new(Schema::new(fields));
+        let input = RecordBatch::try_new_with_options(schema, columns, &options)?;
+        let attributes: Vec<ArrayRef> = lookup
+            .attributes
+            .iter()
+            .map(|attribute| attribute.evaluate(&input)?.into_array(count))
+            .collect::<Result<_>>()?;
+        let mut numbers = Vec::new();
+        if attributes.is_empty() {
+            numbers.resize(count, 0);
+            self.count = 1;
+        } else {
+            if self.values.is_none() {
+                let fields: Vec<Field> = attributes
+                    .iter()
+                    .enumerate()
+                    .map(|(i, a)| Field::new(format!("a{i}"), a.data_type().clone(), true))
+                    .collect();
+                let schema = Arc::new(Schema::new(fields));
+                self.values = Some(new_group_values(schema, &GroupOrdering::None)?);
+            }
+            if let Some(values) = &mut self.values {
+                values.intern(&attributes, &mut numbers)?;
+                self.count = values.len();
+            }
+        }
+        // The first two numbers, null and unmatched, both lead to what is missing.
+        let mut map = vec![numbers[0] as u32; FIRST_ROW as usize];
+        map.extend(numbers[1..].iter().map(|number| *number as u32));
+        let map = Arc::new(map);
+        if self.maps.len() >= 64 {
+            self.maps.clear();
+        }
+        self.maps.insert(date, Arc::clone(&map));
+        Ok(map)
+    }
+
+    /// The attributes with these numbers.
+    fn columns(&mut self, numbers: &UInt32Array) -> Result<Vec<ArrayRef>> {
+        let Some(values) = &mut self.values else {
+            return Ok(Vec::new());
+        };
+        let columns = values.emit(EmitTo::All)?;
+        values.clear_shrink(columns.first().map_or(0, |column| column.len()));
+        // Taking them out empties the table: put back, they get the same numbers.
+        let mut same = Vec::new();
+        values.intern(&columns, &mut same)?;
+        let taken = columns
+            .iter()
+            .map(|column| Ok(datafusion::arrow::compute::take(column, numbers, None)?));
+        taken.collect()
+    }
+}

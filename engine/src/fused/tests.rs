@@ -1,0 +1,312 @@
+//! The operator against DataFusion's own aggregation, in all steps.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    ArrayRef, Date32Array, Float64Array, Int64Array, RecordBatch, StringArray,
+};
+use datafusion::arrow::compute::{cast, concat_batches};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::datasource::MemTable;
+use datafusion::logical_expr::{Expr, LogicalPlanBuilder};
+use datafusion::physical_plan::{collect, displayable};
+use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
+
+use super::*;
+use crate::session::{Session, SessionOptions};
+
+#[derive(Debug, Clone)]
+struct Row {
+    date: Option<i32>,
+    user: Option<i64>,
+    item: Option<i64>,
+    page: Option<&'static str>,
+    value: Option<i64>,
+    weight: Option<f64>,
+}
+
+fn log_schema(item: &DataType) -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("date", DataType::Date32, true),
+        Field::new("user", DataType::Int64, true),
+        Field::new("item", item.clone(), true),
+        Field::new("page", DataType::Utf8, true),
+        Field::new("value", DataType::Int64, true),
+        Field::new("weight", DataType::Float64, true),
+    ]))
+}
+
+fn batch(rows: &[Row], item: &DataType) -> RecordBatch {
+    let items: ArrayRef = Arc::new(rows.iter().map(|r| r.item).collect::<Int64Array>());
+    let items = match item.is_integer() {
+        true => cast(&items, item).unwrap(),
+        false => cast(&cast(&items, &DataType::Utf8).unwrap(), item).unwrap(),
+    };
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(rows.iter().map(|r| r.date).collect::<Date32Array>()),
+        Arc::new(rows.iter().map(|r| r.user).collect::<Int64Array>()),
+        items,
+        Arc::new(rows.iter().map(|r| r.page).collect::<StringArray>()),
+        Arc::new(rows.iter().map(|r| r.value).collect::<Int64Array>()),
+        Arc::new(rows.iter().map(|r| r.weight).collect::<Float64Array>()),
+    ];
+    RecordBatch::try_new(log_schema(item), columns).unwrap()
+}
+
+/// What is looked up, and how both sides say what is aggregated.
+#[derive(Debug, Clone)]
+struct Query {
+    /// Columns of the log, and `band`, the attribute.
+    keys: Vec<&'static str>,
+    measures: Vec<&'static str>,
+    item: DataType,
+    partitions: usize,
+    batch_rows: usize,
+    /// Users of the dimension with what their band follows from.
+    users: Vec<(i64, Option<i64>)>,
+}
+
+const BAND: &str = "coalesce(cast(case when born + cast(date as int) > 3 then 'old' \
+                    when born is not null then 'young' end as varchar), 'unknown')";
+
+const MEASURES: [&str; 9] = [
+    "count(*)",
+    "count(distinct user)",
+    "count(distinct page)",
+    "count(distinct value) filter (where weight > 0)",
+    "sum(value)",
+    "avg(weight)",
+    "min(page)",
+    "max(value)",
+    "count(value)",
+];
+
+fn texts(batches: &[RecordBatch], schema: &SchemaRef) -> Vec<String> {
+    let all = concat_batches(schema, batches).unwrap();
+    let options = FormatOptions::default().with_null("∅");
+    let columns: Vec<ArrayFormatter> = all
+        .columns()
+        .iter()
+        .map(|column| ArrayFormatter::try_new(column, &options).unwrap())
+        .collect();
+    let mut rows: Vec<String> = (0..all.num_rows())
+        .map(|row| {
+            let values = columns.iter().map(|column| column.value(row).to_string());
+            values.collect::<Vec<_>>().join(" | ")
+        })
+        .collect();
+    rows.sort();
+    rows
+}
+
+async fn both(rows: &[Row], query: &Query) -> (Vec<String>, Vec<String>, String) {
+    let session = Session::new(&SessionOptions {
+        threads: Some(query.partitions),
+        ..SessionOptions::default()
+    })
+    .unwrap();
+    let context = session.context();
+    let mut partitions = vec![Vec::new(); query.partitions];
+    for (i, rows) in rows.chunks(query.batch_rows).enumerate() {
+        partitions[i % query.partitions].push(batch(rows, &query.item));
+    }
+    let log = MemTable::try_new(log_schema(&query.item), partitions).unwrap();
+    context.register_table("log", Arc::new(log)).unwrap();
+    let users = RecordBatch::try_from_iter_with_nullable(vec![
+        (
+            "key",
+            Arc::new(
+                query
+                    .users
+                    .iter()
+                    .map(|u| Some(u.0))
+                    .collect::<Int64Array>(),
+            ) as ArrayRef,
+            true,
+        ),
+        (
+            "born",
+            Arc::new(query.users.iter().map(|u| u.1).collect::<Int64Array>()),
+            true,
+        ),
+    ])
+    .unwrap();
+    let users_schema = users.schema();
+    let users = MemTable::try_new(users_schema, vec![vec![users]]).unwrap();
+    context.register_table("users", Arc::new(users)).unwrap();
+
+    let measures: Vec<String> = query
+        .measures
+        .iter()
+        .enumerate()
+        .map(|(i, sql)| format!("{sql} as m{i}"))
+        .collect();
+    let looks_up = query.keys.contains(&"band");
+    let unmatched = match looks_up {
+        true => ", count(*) filter (where user is not null and key is null) as u",
+        false => "",
+    };
+    let keys: Vec<String> = query
+        .keys
+        .iter()
+        .map(|key| match *key {
+            "band" => format!("{BAND} as band"),
+            key => key.to_owned(),
+        })
+        .collect();
+    let numbers: Vec<String> = (1..=keys.len()).map(|n| n.to_string()).collect();
+    let join = match looks_up {
+        true => "left join users on user = key",
+        false => "",
+    };
+    let sql = format!(
+        "select {}, {}{unmatched} from log {join} group by {}",
+        keys.join(", "),
+        measures.join(", "),
+        numbers.join(", ")
+    );
+    let expected = context.sql(&sql).await.unwrap();
+    let schema = Arc::clone(expected.schema().inner());
+    let expected = texts(&expected.collect().await.unwrap(), &schema);
+
+    let log = context.table("log").await.unwrap();
+    let expr = |sql: &str| context.parse_sql_expr(sql, log.schema()).unwrap();
+    let users = context.table("users").await.unwrap();
+    let mut lookups = Vec::new();
+    if looks_up {
+        let users = users.into_unoptimized_plan();
+        let schema = users.schema().as_ref().clone().join(log.schema()).unwrap();
+        let band = context.parse_sql_expr(BAND, &schema).unwrap();
+        let spec = LookupSpec {
+            // No two tests share a table.
+            cache_key: format!("{:?}", query.users),
+            fact_key: expr("user"),
+            date: Some(expr("date")),
+            rows: query.users.len(),
+            attributes: vec![band],
+        };
+        lookups.push((spec, users));
+    }
+    let keys = query.keys.iter().map(|key| {
+        let spec = match *key {
+            "band" => KeySpec::Attribute {
+                lookup: 0,
+                attribute: 0,
+            },
+            key => KeySpec::Log(expr(key)),
+        };
+        ((*key).to_owned(), spec)
+    });
+    let measures = query.measures.iter().enumerate();
+    let mut measures: Vec<(String, MeasureSpec)> = measures
+        .map(|(i, sql)| (format!("m{i}"), MeasureSpec::Aggregate(expr(sql).unalias())))
+        .collect();
+    if looks_up {
+        measures.push(("u".to_owned(), MeasureSpec::Unmatched(0)));
+    }
+    let keys = keys.collect();
+    let plan = log.into_unoptimized_plan();
+    let node = FusedNode::try_new(plan, lookups, keys, measures).unwrap();
+    // Something above it that asks for all columns.
+    let columns: Vec<Expr> = schema
+        .fields()
+        .iter()
+        .map(|field| Expr::Column(datafusion::common::Column::new_unqualified(field.name())))
+        .collect();
+    let plan = LogicalPlanBuilder::from(node.into_plan())
+        .project(columns)
+        .unwrap()
+        .build()
+        .unwrap();
+    let physical = context.state().create_physical_plan(&plan).await.unwrap();
+    let shown = displayable(physical.as_ref()).indent(false).to_string();
+    let found = collect(Arc::clone(&physical), context.task_ctx()).await;
+    let found = texts(&found.unwrap(), &physical.schema());
+    (found, expected, shown)
+}
+
+fn rows() -> impl Strategy<Value = Vec<Row>> {
+    let id = || {
+        prop_oneof![
+            6 => -3i64..20,
+            1 => prop::sample::select(vec![i64::MIN, i64::MAX, 1 << 33, -(1 << 33), 300]),
+        ]
+    };
+    let page = prop::sample::select(vec![
+        "",
+        "/",
+        "/a",
+        "/a long path of more than twelve bytes",
+    ]);
+    let row = (
+        prop::option::weighted(0.95, 0..4i32),
+        prop::option::weighted(0.8, id()),
+        prop::option::weighted(0.9, id()),
+        prop::option::weighted(0.9, page),
+        prop::option::weighted(0.8, -3i64..3),
+        prop::option::weighted(0.8, (-2i32..3).prop_map(f64::from)),
+    );
+    let row = row.prop_map(|(date, user, item, page, value, weight)| Row {
+        date,
+        user,
+        item,
+        page,
+        value,
+        weight,
+    });
+    prop::collection::vec(row, 0..200)
+}
+
+fn query() -> impl Strategy<Value = Query> {
+    let keys = prop::sample::subsequence(vec!["date", "band", "page", "item"], 1..=4);
+    let types = vec![
+        DataType::Int64,
+        DataType::Utf8View,
+        DataType::Dictionary(Box::new(DataType::Int8), Box::new(DataType::Utf8)),
+    ];
+    let users = prop::collection::btree_map(
+        prop_oneof![-3i64..20, Just(1 << 33), Just(i64::MIN)],
+        prop::option::weighted(0.7, 0i64..5),
+        0..15,
+    );
+    (
+        keys,
+        prop::sample::subsequence(MEASURES.to_vec(), 1..=5),
+        prop::sample::select(types),
+        1..4usize,
+        prop::sample::select(vec![1usize, 7, 64, 1_000]),
+        users,
+    )
+        .prop_map(
+            |(keys, measures, item, partitions, batch_rows, users)| Query {
+                keys,
+                measures,
+                item,
+                partitions,
+                batch_rows,
+                users: users.into_iter().collect(),
+            },
+        )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 96,
+        rng_seed: RngSeed::Fixed(11),
+        failure_persistence: None,
+        max_shrink_iters: 200,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn equals_an_aggregation_over_joins(rows in rows(), query in query()) {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .build()
+            .unwrap();
+        let (found, expected, plan) = runtime.block_on(both(&rows, &query));
+        prop_assert_eq!(found, expected, "{}", plan);
+    }
+}
