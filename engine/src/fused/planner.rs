@@ -313,7 +313,7 @@ fn ends_with_date(key: &Key, log: &Arc<dyn ExecutionPlan>) -> bool {
 fn holds_whole_dates(config: &FileScanConfig) -> bool {
     let dates = config.file_source.table_schema().table_partition_cols();
     // Files must stay where they were put.
-    if dates.len() != 1 || dates[0].name() != DATE_COLUMN || !config.preserve_order {
+    if dates.len() != 1 || dates[0].name() != DATE_COLUMN || config.output_partitioning.is_none() {
         return false;
     }
     let mut seen = std::collections::HashSet::new();

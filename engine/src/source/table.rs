@@ -16,7 +16,7 @@ use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder};
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::{Expr, TableType};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::{ExecutionPlan, Partitioning};
 use datafusion::physical_plan::empty::EmptyExec;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
@@ -283,7 +283,8 @@ impl TableProvider for SourceTable {
                 let files = group.iter().map(|file| self.partitioned_file(file));
                 FileGroup::new(files.collect())
             })
-            .collect();
+            .collect::<Vec<_>>();
+        let partitioning = Partitioning::UnknownPartitioning(groups.len());
         let source = self.reader.file_source(self.table_schema.clone());
         let config = FileScanConfigBuilder::new(self.store_url.clone(), source)
             .with_file_groups(groups)
@@ -292,7 +293,7 @@ impl TableProvider for SourceTable {
             .with_limit(limit)
             .with_file_compression_type(self.compression)
             // Else a partition that is idle takes files of others, and dates are torn apart.
-            .with_preserve_order(whole_dates)
+            .with_output_partitioning(whole_dates.then_some(partitioning))
             .build();
         self.reader.create_physical_plan(state, config).await
     }
