@@ -17,9 +17,11 @@ use datafusion::physical_plan::aggregates::order::GroupOrdering;
 
 use super::aggregator::{Aggregator, Argument};
 use super::definition::{Definition, Key, Lookup};
-use super::dimension::{Dimension, FIRST_ROW, dimension};
+use super::dimension::{Composed, Dimension, FIRST_ROW, dimension};
 use super::groups::KeySource;
 
+/// A table for a date is composed when it has one row for so many places.
+const PLACES_PER_ROW: usize = 8;
 /// Beyond so many runs of equal dates a batch is sorted by date first.
 const MAX_RUNS: usize = 16;
 
@@ -40,6 +42,10 @@ struct Attributes {
     dimension: Arc<Dimension>,
     /// For each date the number of the attributes of each row of the dimension's.
     maps: HashMap<Option<i32>, Arc<Vec<u32>>>,
+    /// The same for one date and each key, made when the date has rows enough to be worth it.
+    composed: Option<(Option<i32>, Composed)>,
+    /// A date, and how many of its rows came.
+    seen: (Option<i32>, usize),
     values: Option<Box<dyn GroupValues>>,
     /// How many there are.
     count: usize,
@@ -64,6 +70,8 @@ impl LogReader {
             lookups.push(Attributes {
                 dimension: table.await?,
                 maps: HashMap::new(),
+                composed: None,
+                seen: (None, 0),
                 values: None,
                 count: 0,
             });
@@ -181,12 +189,9 @@ impl LogReader {
         let mut keys: Vec<ArrayRef> = Vec::with_capacity(definition.keys.len());
         for (at, lookup) in definition.lookups.iter().enumerate() {
             let fact_keys = lookup.fact_key.evaluate(batch)?.into_array(rows)?;
-            let state = &mut self.lookups[at];
-            let map = state.map(lookup, date)?;
             let unmatched = &mut self.unmatched[at];
-            state
-                .dimension
-                .look_up(&fact_keys, &map, &mut self.codes, unmatched)?;
+            let state = &mut self.lookups[at];
+            state.look_up(lookup, date, &fact_keys, &mut self.codes, unmatched)?;
             keys.push(Arc::new(UInt32Array::from(std::mem::take(&mut self.codes))));
         }
         for (at, key) in definition.keys.iter().enumerate() {
@@ -294,6 +299,36 @@ fn runs_of(dates: &ArrayRef) -> Result<Vec<Run>> {
 }
 
 impl Attributes {
+    /// Numbers the attributes of rows of one date; see [`Dimension::look_up`].
+    fn look_up(
+        &mut self,
+        lookup: &Lookup,
+        date: Option<i32>,
+        keys: &ArrayRef,
+        out: &mut Vec<u32>,
+        unmatched: &mut Vec<u32>,
+    ) -> Result<()> {
+        let date = lookup.date.as_ref().and(date);
+        if let Some((of, composed)) = &self.composed
+            && *of == date
+            && composed.look_up(keys, out, unmatched)
+        {
+            return Ok(());
+        }
+        let map = self.map(lookup, date)?;
+        if self.seen.0 != date {
+            self.seen = (date, 0);
+        }
+        self.seen.1 += keys.len();
+        if let Some(places) = self.dimension.places()
+            && self.seen.1 > places / PLACES_PER_ROW
+            && let Some(composed) = self.dimension.compose(&map)
+        {
+            self.composed = Some((date, composed));
+        }
+        self.dimension.look_up(keys, &map, out, unmatched)
+    }
+
     /// For each number of the dimension's that of its attributes on a date.
     fn map(&mut self, lookup: &Lookup, date: Option<i32>) -> Result<Arc<Vec<u32>>> {
         let date = lookup.date.as_ref().and(date);

@@ -23,7 +23,7 @@ const MAX_BUCKET_BITS: u32 = 11;
 /// A bitmap of at most 2^this places is used from the start.
 const SMALL_BITMAP_BITS: u32 = 23;
 /// A set is deduplicated for the first time at so many entries.
-const FIRST_COMPACTION: usize = 8 << 20;
+const FIRST_COMPACTION: usize = 32 << 20;
 /// Values outside of the window before it is widened.
 const MAX_OUTLIERS: usize = 1 << 12;
 

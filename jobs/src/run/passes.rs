@@ -7,7 +7,7 @@ use crate::spec::Spec;
 /// Logs that one pass reads. One of fewer bytes spends a good part of its time on starting and
 /// publishing, one of more has larger tables to aggregate in: of days of 230 MB (25 M clicks), four
 /// in one pass took 1.2 to 1.4 times as long as one by one.
-const PASS_BYTES: u64 = 256 << 20;
+const PASS_BYTES: u64 = 4 << 30;
 /// Dimensions are read by each pass; its logs are to be so many times as large.
 const LOGS_TO_LOOKUPS: u64 = 4;
 /// Days before the first date of a pass are read again for its window; it is to have so many dates
