@@ -10,6 +10,9 @@
 //! over all buckets; and where a date's rows are in several tasks, its values travel by their own hash
 //! and not by the group's, so that no task gets a whole hot group.
 //!
+//! What doesn't fit the memory: distinct values go to disk ([`spill`]), cut by their hash once more;
+//! groups and their other aggregates stay.
+//!
 //! Steps ([`exec`]): with whole dates in each task, one (`Single`). Else `Partial`, and `Final` by
 //! group; between them, where distinct values are counted, `Count` by value.
 
@@ -22,6 +25,7 @@ mod log;
 mod node;
 mod pairs;
 mod planner;
+mod spill;
 #[cfg(test)]
 mod tests;
 mod texts;

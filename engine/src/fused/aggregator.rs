@@ -7,7 +7,7 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use datafusion::arrow::compute::{cast, take};
-use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Int64Type};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Int64Type, UInt32Type};
 use datafusion::common::hash_utils::create_hashes;
 use datafusion::common::{Result, exec_datafusion_err, internal_datafusion_err};
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
@@ -17,6 +17,7 @@ use datafusion::physical_plan::repartition::REPARTITION_RANDOM_STATE;
 
 use super::groups::{Groups, KeySource, Numbered};
 use super::pairs::PairSet;
+use super::spill::{CHUNK, PairFiles};
 use super::texts::TextNumbers;
 
 /// What is aggregated.
@@ -64,7 +65,7 @@ impl Measure {
 }
 
 /// Values of a state: views keep all of their buffers in every slice, and a state travels in slices.
-fn state_type(value_type: &DataType) -> DataType {
+pub(super) fn state_type(value_type: &DataType) -> DataType {
     match value_type {
         DataType::Utf8View => DataType::LargeUtf8,
         other => other.clone(),
@@ -88,8 +89,8 @@ enum State {
     /// Of unmatched rows, or whatever has been counted elsewhere.
     Counts(Vec<i64>),
     Distinct {
-        set: PairSet,
-        texts: Option<TextNumbers>,
+        set: Box<PairSet>,
+        texts: Option<Box<TextNumbers>>,
         /// Counted elsewhere, in a final step.
         counts: Vec<i64>,
     },
@@ -271,7 +272,7 @@ impl Aggregator {
                     _ => {
                         set.reserve_groups(groups);
                         let lists = columns[0].as_list::<i32>();
-                        insert_lists(set, texts.as_mut(), &self.numbers, lists)?;
+                        insert_lists(set, texts.as_deref_mut(), &self.numbers, lists)?;
                     }
                 },
                 State::Other(accumulator) => {
@@ -332,14 +333,10 @@ impl Aggregator {
                 Ok(match measure {
                     Measure::Rows => State::Rows,
                     Measure::Unmatched(_) => State::Counts(Vec::new()),
-                    Measure::Distinct { value_type, bounds } => {
-                        let texts = (*value_type == DataType::Utf8View).then(TextNumbers::default);
-                        let first = match texts {
-                            Some(_) => (0, (1 << 16) - 1),
-                            None => bounds.unwrap_or((0, i64::from(u32::MAX))),
-                        };
+                    Measure::Distinct { .. } => {
+                        let (set, texts) = empty_set(measure, groups.expected());
                         State::Distinct {
-                            set: PairSet::new(groups.expected().max(1 << 8), first.0, first.1),
+                            set,
                             texts,
                             counts: Vec::new(),
                         }
@@ -496,6 +493,96 @@ impl Aggregator {
         self.finished(&present, columns)
     }
 
+    /// Moves all groups to `merged`, whose keys are those that `keys` makes of this one's, and their
+    /// distinct values to files. Gives the memory back.
+    pub(super) fn drain(
+        &mut self,
+        merged: &mut Self,
+        files: &mut [Option<PairFiles>],
+        keys: impl FnOnce(&[ArrayRef], usize) -> Result<Vec<ArrayRef>>,
+    ) -> Result<()> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        let present = self.present();
+        let mut states = Vec::with_capacity(self.measures.len());
+        for (state, measure) in self.states.iter_mut().zip(&self.measures) {
+            states.push(match state {
+                State::Other(accumulator) => other_state(accumulator.as_mut(), &present)?,
+                // What was counted elsewhere, not what is about to go to disk.
+                State::Distinct { counts, .. } => {
+                    let count = |g: &u32| counts.get(*g as usize).copied().unwrap_or(0);
+                    let counts: Vec<i64> = present.iter().map(count).collect();
+                    vec![Arc::new(Int64Array::from(counts)) as ArrayRef]
+                }
+                counted => vec![count_column(counted, &self.rows, &present, measure)?],
+            });
+        }
+        let len = self.groups.as_ref().map_or(0, Groups::len);
+        let columns = match &mut self.groups {
+            Some(groups) => groups.keys(&present)?,
+            None => Vec::new(),
+        };
+        merged.merge(&keys(&columns, present.len())?, &states, present.len())?;
+        let mut moved = vec![0u32; len];
+        for (from, to) in present.iter().zip(&merged.numbers) {
+            moved[*from as usize] = *to;
+        }
+        for (state, files) in self.states.iter_mut().zip(files) {
+            if let (State::Distinct { set, texts, .. }, Some(files)) = (state, files) {
+                write_pairs(set, texts, &moved, files)?;
+            }
+        }
+        self.groups = None;
+        self.states.clear();
+        self.rows = RowCounts::default();
+        Ok(())
+    }
+
+    /// Counts the distinct values that [`Aggregator::drain`] has put into files.
+    pub(super) fn count_files(&mut self, files: Vec<Option<PairFiles>>) -> Result<()> {
+        let groups = self.groups.as_ref().map_or(0, Groups::len);
+        for ((state, measure), files) in self.states.iter_mut().zip(&self.measures).zip(files) {
+            let (State::Distinct { counts, .. }, Some(files)) = (state, files) else {
+                continue;
+            };
+            let (mut set, mut texts) = empty_set(measure, groups);
+            let mut found = vec![0u64; groups];
+            let mut numbers: Vec<i64> = Vec::new();
+            files.read(
+                &mut (&mut set, &mut texts),
+                |(set, texts), batch| {
+                    let of = batch.column(0).as_primitive::<UInt32Type>().values();
+                    match texts {
+                        None => {
+                            let values = batch.column(1).as_primitive::<Int64Type>().values();
+                            set.insert_all(of, values, |_| true);
+                        }
+                        Some(texts) => {
+                            let values = texts.number(batch.column(1))?;
+                            numbers.clear();
+                            numbers.extend(values.iter().map(|number| i64::from(*number)));
+                            set.insert_all(of, &numbers, |_| true);
+                        }
+                    }
+                    Ok(())
+                },
+                |(set, texts)| {
+                    set.add_counts(&mut found);
+                    set.clear();
+                    if let Some(texts) = texts {
+                        **texts = TextNumbers::default();
+                    }
+                },
+            )?;
+            counts.resize(groups.max(counts.len()), 0);
+            for (count, found) in counts.iter_mut().zip(found) {
+                *count += found as i64;
+            }
+        }
+        Ok(())
+    }
+
     fn finished<M>(&mut self, present: &[u32], measures: Vec<M>) -> Result<Finished<M>> {
         let keys = match &mut self.groups {
             Some(groups) => groups.keys(present)?,
@@ -518,7 +605,7 @@ impl Aggregator {
                 (State::Counts(counts), _) => counts.clear(),
                 (State::Distinct { set, texts, counts }, _) => {
                     set.clear();
-                    *texts = texts.take().map(|_| TextNumbers::default());
+                    *texts = texts.take().map(|_| Box::default());
                     counts.clear();
                 }
                 (State::Other(state), Measure::Other { function, .. }) => {
@@ -539,7 +626,7 @@ impl Aggregator {
                 State::Rows => 0,
                 State::Counts(counts) => counts.capacity() * size_of::<i64>(),
                 State::Distinct { set, texts, counts } => {
-                    let texts = texts.as_ref().map_or(0, TextNumbers::size);
+                    let texts = texts.as_ref().map_or(0, |texts| texts.size());
                     set.size() + texts + counts.capacity() * size_of::<i64>()
                 }
                 State::Other(accumulator) => accumulator.size(),
@@ -668,6 +755,57 @@ fn other_state(accumulator: &mut dyn GroupsAccumulator, present: &[u32]) -> Resu
     taken.collect()
 }
 
+/// A set for the values of a distinct measure, and the numbers of its texts if it has texts.
+fn empty_set(measure: &Measure, groups: usize) -> (Box<PairSet>, Option<Box<TextNumbers>>) {
+    let (texts, bounds) = match measure {
+        Measure::Distinct { value_type, bounds } => {
+            let texts = (*value_type == DataType::Utf8View).then(Box::default);
+            (texts, *bounds)
+        }
+        _ => (None, None),
+    };
+    let (min, max) = match texts {
+        Some(_) => (0, (1 << 16) - 1),
+        None => bounds.unwrap_or((0, i64::from(u32::MAX))),
+    };
+    let set = PairSet::new(groups.max(1 << 8), min, max);
+    (Box::new(set), texts)
+}
+
+/// Writes the pairs of a set, whose groups have got other numbers.
+fn write_pairs(
+    set: &mut PairSet,
+    texts: &mut Option<Box<TextNumbers>>,
+    moved: &[u32],
+    files: &mut PairFiles,
+) -> Result<()> {
+    let all_texts = match texts {
+        Some(texts) => Some(cast(&texts.texts()?, &DataType::LargeUtf8)?),
+        None => None,
+    };
+    let mut groups: Vec<u32> = Vec::with_capacity(CHUNK);
+    let mut values: Vec<i64> = Vec::with_capacity(CHUNK);
+    let mut written = Ok(());
+    let mut write = |groups: &mut Vec<u32>, values: &mut Vec<i64>| {
+        let mut column: ArrayRef = Arc::new(Int64Array::from(std::mem::take(values)));
+        if let Some(texts) = &all_texts {
+            column = take(texts, &cast(&column, &DataType::UInt32)?, None)?;
+        }
+        files.write(groups, &column)?;
+        groups.clear();
+        Ok(())
+    };
+    set.for_each(|group, value| {
+        groups.push(moved[group as usize]);
+        values.push(value);
+        if groups.len() == CHUNK && written.is_ok() {
+            written = write(&mut groups, &mut values);
+        }
+    });
+    written?;
+    write(&mut groups, &mut values)
+}
+
 /// The state of a group of which no row counted.
 fn empty_state(measure: &Measure) -> Result<Vec<ArrayRef>> {
     let Measure::Other { function, types } = measure else {
@@ -684,7 +822,7 @@ fn empty_state(measure: &Measure) -> Result<Vec<ArrayRef>> {
 /// For each bucket the values of each present group. `position` is a group's place among them.
 fn lists(
     set: &mut PairSet,
-    texts: &mut Option<TextNumbers>,
+    texts: &mut Option<Box<TextNumbers>>,
     position: &[u32],
     groups: usize,
     buckets: u32,

@@ -696,8 +696,15 @@ async fn build(
 /// Tables that are used, and some that were.
 #[derive(Default)]
 struct Cache {
-    tables: HashMap<String, (Arc<OnceCell<Arc<Dimension>>>, u64)>,
+    tables: HashMap<String, Cached>,
     uses: u64,
+}
+
+#[derive(Default)]
+struct Cached {
+    table: Arc<OnceCell<Arc<Dimension>>>,
+    /// When it was used last, by the number of uses of all.
+    used: u64,
 }
 
 static CACHE: LazyLock<Mutex<Cache>> = LazyLock::new(Mutex::default);
@@ -714,9 +721,9 @@ pub(super) async fn dimension(
         let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
         cache.uses += 1;
         let now = cache.uses;
-        let (cell, used) = cache.tables.entry(key.to_owned()).or_default();
-        *used = now;
-        Arc::clone(cell)
+        let cached = cache.tables.entry(key.to_owned()).or_default();
+        cached.used = now;
+        Arc::clone(&cached.table)
     };
     let built = cell.get_or_try_init(async || {
         let table = build(Arc::clone(plan), expected, Arc::clone(context)).await?;
@@ -731,14 +738,18 @@ pub(super) async fn dimension(
 fn forget_unused() {
     let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
     let size = |cell: &OnceCell<Arc<Dimension>>| cell.get().map_or(0, |table| table.size());
-    let mut bytes: usize = cache.tables.values().map(|(cell, _)| size(cell)).sum();
+    let mut bytes: usize = cache
+        .tables
+        .values()
+        .map(|cached| size(&cached.table))
+        .sum();
     while bytes > CACHE_BYTES && cache.tables.len() > 1 {
-        let oldest = cache.tables.iter().min_by_key(|(_, (_, used))| *used);
+        let oldest = cache.tables.iter().min_by_key(|(_, cached)| cached.used);
         let Some(key) = oldest.map(|(key, _)| key.clone()) else {
             return;
         };
-        if let Some((cell, _)) = cache.tables.remove(&key) {
-            bytes -= size(&cell);
+        if let Some(cached) = cache.tables.remove(&key) {
+            bytes -= size(&cached.table);
         }
     }
 }

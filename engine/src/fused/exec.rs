@@ -17,7 +17,9 @@ use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
-use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::metrics::{
+    BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet,
+};
 use datafusion::physical_plan::repartition::REPARTITION_RANDOM_STATE;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
@@ -26,9 +28,13 @@ use datafusion::physical_plan::{
 };
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::aggregator::{Aggregator, StateColumns};
+use super::aggregator::{Aggregator, Measure, StateColumns, state_type};
 use super::definition::{BUCKET, Definition, Key};
 use super::log::LogReader;
+use super::spill::PairFiles;
+
+/// A task that holds less than this has nothing that it is worth to write.
+const LEAST_SPILL: usize = 1 << 16;
 
 /// Which step of the aggregation an operator does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -193,6 +199,7 @@ impl ExecutionPlan for FusedExec {
             step: self.step,
             schema: Arc::clone(&self.schema),
             metrics: BaselineMetrics::new(&self.metrics, partition),
+            spills: MetricBuilder::new(&self.metrics).spill_count(partition),
             context,
         };
         let name = format!("FusedExec[{partition}]");
@@ -208,18 +215,30 @@ impl ExecutionPlan for FusedExec {
     }
 }
 
+/// Of groups that didn't fit the memory.
+struct Spilled {
+    /// The groups without their distinct values.
+    merged: Aggregator,
+    /// For each distinct measure its values.
+    files: Vec<Option<PairFiles>>,
+}
+
 /// One partition's work.
 struct Task {
     definition: Arc<Definition>,
     step: Step,
     schema: SchemaRef,
     metrics: BaselineMetrics,
+    /// How many times distinct values went to disk.
+    spills: Count,
     context: Arc<TaskContext>,
 }
 
 impl Task {
     async fn run(self, input: SendableRecordBatchStream, name: &str) -> Result<Vec<RecordBatch>> {
-        let reservation = MemoryConsumer::new(name).register(self.context.memory_pool());
+        let reservation = MemoryConsumer::new(name)
+            .with_can_spill(self.spills())
+            .register(self.context.memory_pool());
         let batches = match self.step {
             Step::Single { date } => self.read(input, date, &reservation).await?,
             Step::Partial { .. } => self.read(input, None, &reservation).await?,
@@ -243,6 +262,7 @@ impl Task {
         let mut current = None;
         let mut done = HashSet::new();
         let mut results = Vec::new();
+        let mut spilled: Option<Spilled> = None;
         while let Some(batch) = input.next().await {
             let _timer = self.metrics.elapsed_compute().timer();
             reader.add(
@@ -253,11 +273,21 @@ impl Task {
                     if !done.insert(date) {
                         return internal_err!("the rows of a date don't follow on each other");
                     }
-                    results.extend(self.end(reader, date, aggregator)?);
+                    results.extend(self.end(reader, date, aggregator, spilled.take())?);
                     Ok(())
                 },
             )?;
-            reservation.try_resize(aggregator.size())?;
+            let held = |spilled: &Option<Spilled>| spilled.as_ref().map_or(0, |s| s.merged.size());
+            if let Err(full) = reservation.try_resize(aggregator.size() + held(&spilled)) {
+                // Only distinct values can go to disk, and buckets for others are sent from memory.
+                let small = aggregator.size() < LEAST_SPILL;
+                if !self.definition.has_distinct() || small || !self.spills() {
+                    return Err(full);
+                }
+                let date = current.flatten();
+                self.spill(&mut spilled, &mut reader, date, &mut aggregator)?;
+                reservation.try_resize(held(&spilled))?;
+            }
         }
         drop(input);
         let _timer = self.metrics.elapsed_compute().timer();
@@ -265,8 +295,43 @@ impl Task {
         if done.contains(&last) && current.is_some() {
             return internal_err!("the rows of a date don't follow on each other");
         }
-        results.extend(self.end(&mut reader, last, &mut aggregator)?);
+        results.extend(self.end(&mut reader, last, &mut aggregator, spilled)?);
         Ok(results)
+    }
+
+    fn spills(&self) -> bool {
+        matches!(self.step, Step::Single { .. })
+    }
+
+    /// Moves distinct values to disk, and all else of the groups to where it is merged.
+    fn spill(
+        &self,
+        spilled: &mut Option<Spilled>,
+        reader: &mut LogReader,
+        date: Option<i32>,
+        aggregator: &mut Aggregator,
+    ) -> Result<()> {
+        let definition = &self.definition;
+        if spilled.is_none() {
+            self.spills.add(1);
+            let files = definition.measures.iter().map(|measure| {
+                Ok(match &measure.measure {
+                    Measure::Distinct { value_type, .. } => {
+                        Some(PairFiles::new(&state_type(value_type), &self.context)?)
+                    }
+                    _ => None,
+                })
+            });
+            let sources = definition.key_sources();
+            *spilled = Some(Spilled {
+                files: files.collect::<Result<_>>()?,
+                merged: Aggregator::hashed(sources, definition.measures())?,
+            });
+        }
+        if let Some(Spilled { merged, files }) = spilled {
+            aggregator.drain(merged, files, |keys, rows| reader.keys(keys, rows, date))?;
+        }
+        Ok(())
     }
 
     /// The groups so far, as what this step gives.
@@ -275,7 +340,17 @@ impl Task {
         reader: &mut LogReader,
         date: Option<i32>,
         aggregator: &mut Aggregator,
+        mut spilled: Option<Spilled>,
     ) -> Result<Vec<RecordBatch>> {
+        if spilled.is_some() {
+            self.spill(&mut spilled, reader, date, aggregator)?;
+        }
+        if let Some(Spilled { mut merged, files }) = spilled {
+            merged.count_files(files)?;
+            let mut done = merged.finish()?;
+            done.keys.extend(done.measures);
+            return self.batches(done.keys, done.groups);
+        }
         if aggregator.is_empty() {
             return Ok(Vec::new());
         }

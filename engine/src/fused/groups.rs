@@ -132,7 +132,7 @@ enum Window {
     /// Integers from `base`.
     Integers { base: i64 },
     /// Texts, by their numbers.
-    Texts(TextNumbers),
+    Texts(Box<TextNumbers>),
 }
 
 impl Groups {
@@ -330,7 +330,7 @@ fn dense(
             t if is_text(t) => {
                 let known = old.map_or(0, |axis| axis.places);
                 let places = (known * SLACK).max(FIRST_TEXTS);
-                (Window::Texts(TextNumbers::default()), places)
+                (Window::Texts(Box::default()), places)
             }
             t if is_dense_integer(t) => {
                 let seen = bounds_of(&columns[i]);

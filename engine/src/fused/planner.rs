@@ -10,6 +10,7 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, ScalarValue, internal_datafusion_err, internal_err};
 use datafusion::datasource::physical_plan::FileScanConfig;
 use datafusion::datasource::source::DataSourceExec;
+use datafusion::execution::memory_pool::MemoryLimit;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Expr, ExprSchemable, cast};
 use datafusion::physical_expr::aggregate::LoweredAggregateBuilder;
@@ -29,6 +30,9 @@ use super::groups::is_dense_integer;
 use super::node::{FusedNode, KeySpec, MeasureSpec, attribute_schema};
 use crate::source::DATE_COLUMN;
 
+/// What a distinct value may take while it is sorted by bucket and group, and sent.
+const EXCHANGED_PAIR_BYTES: usize = 64;
+
 /// Plans `node` over its inputs' plans.
 pub(crate) fn plan(
     node: &FusedNode,
@@ -46,7 +50,8 @@ pub(crate) fn plan(
         let is_date = is_date_key(&definition, *at);
         is_date && ends_with_date(&definition.keys[*at], &log)
     });
-    if date.is_some() || log.output_partitioning().partition_count() == 1 {
+    let in_one = log.output_partitioning().partition_count() == 1;
+    if date.is_some() || in_one || may_outgrow(&definition, &log, state) {
         return fused(log, Step::Single { date });
     }
     let buckets = match definition.has_distinct() {
@@ -59,6 +64,20 @@ pub(crate) fn plan(
         _ => fused(partial, Step::Count)?,
     };
     fused(counted, Step::Final)
+}
+
+/// Whether an exchange of distinct values may need more than the memory of this process, where that
+/// is limited. A single task is slower, but spills.
+fn may_outgrow(definition: &Definition, log: &Arc<dyn ExecutionPlan>, state: &dyn Session) -> bool {
+    let MemoryLimit::Finite(bytes) = state.runtime_env().memory_pool.memory_limit() else {
+        return false;
+    };
+    let statistics = StatisticsContext::new().compute(log.as_ref(), &StatisticsArgs::new());
+    let rows = statistics
+        .ok()
+        .and_then(|s| s.num_rows.get_value().copied());
+    definition.has_distinct()
+        && rows.is_none_or(|rows| rows.saturating_mul(EXCHANGED_PAIR_BYTES) > bytes)
 }
 
 fn define(

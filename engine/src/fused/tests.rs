@@ -10,7 +10,7 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::datasource::MemTable;
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder};
-use datafusion::physical_plan::{collect, displayable};
+use datafusion::physical_plan::{ExecutionPlan, collect, displayable};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
@@ -101,9 +101,21 @@ fn texts(batches: &[RecordBatch], schema: &SchemaRef) -> Vec<String> {
     rows
 }
 
-async fn both(rows: &[Row], query: &Query) -> (Vec<String>, Vec<String>, String) {
+/// What the operator found, what DataFusion did, and the operator's plan. `memory` is the
+/// operator's.
+async fn both(
+    rows: &[Row],
+    query: &Query,
+    memory: Option<usize>,
+) -> (Vec<String>, Vec<String>, Arc<dyn ExecutionPlan>) {
     let session = Session::new(&SessionOptions {
         threads: Some(query.partitions),
+        ..SessionOptions::default()
+    })
+    .unwrap();
+    let limited = Session::new(&SessionOptions {
+        threads: Some(query.partitions),
+        memory_bytes: memory,
         ..SessionOptions::default()
     })
     .unwrap();
@@ -221,10 +233,9 @@ async fn both(rows: &[Row], query: &Query) -> (Vec<String>, Vec<String>, String)
         .build()
         .unwrap();
     let physical = context.state().create_physical_plan(&plan).await.unwrap();
-    let shown = displayable(physical.as_ref()).indent(false).to_string();
-    let found = collect(Arc::clone(&physical), context.task_ctx()).await;
+    let found = collect(Arc::clone(&physical), limited.context().task_ctx()).await;
     let found = texts(&found.unwrap(), &physical.schema());
-    (found, expected, shown)
+    (found, expected, physical)
 }
 
 fn rows() -> impl Strategy<Value = Vec<Row>> {
@@ -302,11 +313,56 @@ proptest! {
 
     #[test]
     fn equals_an_aggregation_over_joins(rows in rows(), query in query()) {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .build()
-            .unwrap();
-        let (found, expected, plan) = runtime.block_on(both(&rows, &query));
-        prop_assert_eq!(found, expected, "{}", plan);
+        let (found, expected, plan) = runtime().block_on(both(&rows, &query, None));
+        prop_assert_eq!(found, expected, "{}", displayable(plan.as_ref()).indent(false));
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(2).build().unwrap()
+}
+
+#[test]
+fn distinct_values_go_to_disk_where_memory_is_short() {
+    let mut random = 1u64;
+    let mut below = |end: i64| {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (random >> 33) as i64 % end
+    };
+    let pages = ["", "/", "/a", "/a long path of more than twelve bytes"];
+    let rows: Vec<Row> = (0..150_000)
+        .map(|_| Row {
+            date: Some(below(3) as i32),
+            user: Some(below(60_000)).filter(|user| user % 7 != 0),
+            item: Some(below(12)),
+            page: Some(pages[below(4) as usize]),
+            value: Some(below(100)),
+            weight: Some(below(3) as f64),
+        })
+        .collect();
+    for item in [DataType::Int64, DataType::Utf8View] {
+        let query = Query {
+            keys: vec!["date", "band", "item"],
+            measures: vec![
+                "count(distinct user)",
+                "count(*)",
+                "max(value)",
+                "count(distinct page)",
+                "count(distinct value) filter (where weight > 0)",
+            ],
+            item,
+            partitions: 1,
+            batch_rows: 1_000,
+            users: (0..40_000).map(|user| (user, Some(user % 5))).collect(),
+        };
+        let memory = Some(1 << 20);
+        let (found, expected, plan) = runtime().block_on(both(&rows, &query, memory));
+        assert_eq!(found, expected);
+        let spills = |plan: &Arc<dyn ExecutionPlan>| plan.metrics()?.spill_count();
+        let fused = plan.children()[0];
+        assert!(spills(&plan).or(spills(fused)).unwrap_or(0) > 0, "{plan:?}");
     }
 }

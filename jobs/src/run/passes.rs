@@ -4,9 +4,9 @@ use std::num::NonZeroUsize;
 
 use crate::spec::Spec;
 
-/// Logs that one pass reads. One of fewer bytes spends a good part of its time on starting and
-/// publishing, one of more has larger tables to aggregate in: of days of 230 MB (25 M clicks), four
-/// in one pass took 1.2 to 1.4 times as long as one by one.
+/// Logs that one pass reads: a few seconds of work for each processor of a small cluster, which a
+/// lost executor repeats. More would win nothing, for where groups end with their date nothing of a
+/// date outlives it; fewer would start, and read dimensions, more often than needed.
 const PASS_BYTES: u64 = 4 << 30;
 /// Dimensions are read by each pass; its logs are to be so many times as large.
 const LOGS_TO_LOOKUPS: u64 = 4;
@@ -98,28 +98,29 @@ mod tests {
         parse(&text, "x", &Params::new("/", Default::default())).unwrap()
     }
 
-    const MIB: u64 = 1 << 20;
+    /// A pass holds 256 of them.
+    const UNIT: u64 = PASS_BYTES / 256;
 
     #[test]
     fn large_days_go_one_by_one_and_small_ones_together() {
         let daily = spec("{ partition: date }", "");
         let mut passes = Passes::new(&daily, None);
         assert_eq!(passes.look(), 16);
-        assert_eq!(passes.take(&[300 * MIB; 16], 0), 1);
+        assert_eq!(passes.take(&[300 * UNIT; 16], 0), 1);
         assert_eq!(passes.look(), 1);
         // However many were current before them.
         for looked in [2, 4, 8] {
             assert_eq!(passes.take(&[], 0), 0);
             assert_eq!(passes.look(), looked);
         }
-        assert_eq!(passes.take(&[300 * MIB; 8], 0), 1);
+        assert_eq!(passes.take(&[300 * UNIT; 8], 0), 1);
         assert_eq!(
-            passes.take(&[60 * MIB, 100 * MIB, 90 * MIB, 10 * MIB], 0),
+            passes.take(&[60 * UNIT, 100 * UNIT, 90 * UNIT, 10 * UNIT], 0),
             3
         );
         assert_eq!(passes.look(), 3);
         // Rather than reading a large dimension for each of them.
-        assert_eq!(passes.take(&[60 * MIB; 9], 100 * MIB), 6);
+        assert_eq!(passes.take(&[60 * UNIT; 9], 100 * UNIT), 6);
         assert_eq!(passes.take(&[0; 6], 0), 6);
         assert_eq!(passes.look(), 12);
     }

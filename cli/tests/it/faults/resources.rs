@@ -9,7 +9,7 @@ use super::until;
 use crate::shipped::DAYS;
 use crate::small::written;
 
-/// A program that runs rankmill's executors where the work folder is a file system of 1 MiB.
+/// A program that runs rankmill's executors where the work folder is a file system of 32 KiB.
 fn on_small_disk(folder: &Path) -> String {
     let work = folder.join("small");
     std::fs::create_dir(&work).unwrap();
@@ -18,7 +18,7 @@ fn on_small_disk(folder: &Path) -> String {
         "#!/bin/sh\n\
          [ \"$1\" = executor ] || exec '{bin}' \"$@\"\n\
          exec unshare --user --map-root-user --mount sh -c \\\n    \
-             'mount -t tmpfs -o size=1m tmpfs {work} && exec {bin} \"$@\"' sh \"$@\"\n"
+             'mount -t tmpfs -o size=32k tmpfs {work} && exec {bin} \"$@\"' sh \"$@\"\n"
     );
     let file = folder.join("rankmill-on-small-disk");
     std::fs::write(&file, script).unwrap();
