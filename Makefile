@@ -9,14 +9,15 @@ export RANKMILL_WEED := $(VENV)/bin/weed
 # Replays of the publication protocol in the long simulation.
 SIM_SEEDS ?= 100000
 
-.PHONY: help test test-faults test-sim lint bench seaweedfs
+.PHONY: help test test-faults test-sim lint bench bench-peers seaweedfs
 
 help:
 	@echo "make test         all tests, with a real S3 server"
 	@echo "make test-faults  real processes killed, cut off, full or away (10 minutes)"
 	@echo "make test-sim     the long simulation of the publication protocol"
 	@echo "make lint         formatting, clippy, dependency directions, documentation, deploy/"
-	@echo "make bench        measurements against DataFusion's own SQL"
+	@echo "make bench        measurements: of single parts, then against other engines"
+	@echo "make bench-peers  against DuckDB, chDB, Polars, DataFusion and Spark alone"
 
 test: seaweedfs
 	cargo test --workspace --locked
@@ -36,8 +37,13 @@ lint:
 	.ci/check-dependencies
 	deploy/check
 
-bench:
+bench: bench-peers
 	cargo bench --locked -p rankmill-benches
+
+# PEERS="--workloads W2,W3 --rounds 5" and so on: see benches/peers/README.md.
+bench-peers:
+	cargo build --release --locked
+	python3 benches/peers/bench.py --rankmill $(CARGO_TARGET_DIR)/release/rankmill $(PEERS)
 
 seaweedfs: $(VENV)/seaweedfs-$(SEAWEEDFS_VERSION)
 

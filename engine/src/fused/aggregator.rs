@@ -1,88 +1,27 @@
 //! What one task holds: its groups, and for each group what has been aggregated so far.
 
+mod measure;
+mod rows;
+mod states;
+
 use std::sync::Arc;
 
-use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray, UInt32Array, new_null_array,
-};
-use datafusion::arrow::buffer::{OffsetBuffer, ScalarBuffer};
-use datafusion::arrow::compute::{cast, take};
-use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Int64Type, UInt32Type};
-use datafusion::common::hash_utils::create_hashes;
-use datafusion::common::{Result, exec_datafusion_err, internal_datafusion_err};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, UInt32Array};
+use datafusion::arrow::compute::take;
+use datafusion::arrow::datatypes::{DataType, Int64Type, UInt32Type};
+use datafusion::common::Result;
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
-use datafusion::physical_expr::GroupsAccumulatorAdapter;
-use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
-use datafusion::physical_plan::repartition::REPARTITION_RANDOM_STATE;
 
+pub(super) use self::measure::{Argument, Measure, state_type};
+use self::rows::RowCounts;
+use self::states::{
+    accumulator, add_counts, count_column, empty_set, empty_state, insert_lists, kept_rows, lists,
+    other_state, write_pairs,
+};
 use super::groups::{Groups, KeySource, Numbered};
 use super::pairs::PairSet;
-use super::spill::{CHUNK, PairFiles};
+use super::spill::PairFiles;
 use super::texts::TextNumbers;
-
-/// What is aggregated.
-#[derive(Debug, Clone)]
-pub(super) enum Measure {
-    /// Rows.
-    Rows,
-    /// Rows whose key a dimension doesn't have, by the lookup's number.
-    Unmatched(usize),
-    /// Different values, of the type Int64 or Utf8View.
-    Distinct {
-        value_type: DataType,
-        /// The smallest and the largest, as far as is known before reading.
-        bounds: Option<(i64, i64)>,
-    },
-    /// Any other aggregate, by DataFusion's interface.
-    Other {
-        function: Arc<AggregateFunctionExpr>,
-        /// The types of its arguments.
-        types: Vec<DataType>,
-    },
-}
-
-impl Measure {
-    /// The columns that carry its state from one step to the next. `counted`: distinct values have
-    /// been counted already, each in one task.
-    pub(super) fn state_fields(&self, at: usize, counted: bool) -> Result<Vec<FieldRef>> {
-        let field = |data_type| Arc::new(Field::new(format!("__s{at}"), data_type, true));
-        Ok(match self {
-            Self::Rows | Self::Unmatched(_) => vec![field(DataType::Int64)],
-            Self::Distinct { .. } if counted => vec![field(DataType::Int64)],
-            Self::Distinct { value_type, .. } => {
-                vec![field(DataType::List(item_field(value_type)))]
-            }
-            Self::Other { function, .. } => {
-                let fields = function.state_fields()?.into_iter().enumerate();
-                let named = fields.map(|(i, field)| {
-                    let field = field.as_ref().clone().with_name(format!("__s{at}_{i}"));
-                    Arc::new(field.with_nullable(true))
-                });
-                named.collect()
-            }
-        })
-    }
-}
-
-/// Values of a state: views keep all of their buffers in every slice, and a state travels in slices.
-pub(super) fn state_type(value_type: &DataType) -> DataType {
-    match value_type {
-        DataType::Utf8View => DataType::LargeUtf8,
-        other => other.clone(),
-    }
-}
-
-fn item_field(value_type: &DataType) -> FieldRef {
-    Arc::new(Field::new_list_field(state_type(value_type), true))
-}
-
-/// A measure's part of some rows.
-pub(super) struct Argument {
-    /// The values; none for rows and unmatched rows.
-    pub(super) values: Vec<ArrayRef>,
-    /// Rows that count.
-    pub(super) filter: Option<BooleanArray>,
-}
 
 enum State {
     Rows,
@@ -95,52 +34,6 @@ enum State {
         counts: Vec<i64>,
     },
     Other(Box<dyn GroupsAccumulator>),
-}
-
-/// Rows of each group; in half the memory of what they may come to.
-#[derive(Default)]
-struct RowCounts {
-    low: Vec<u32>,
-    high: Vec<i64>,
-    /// Rows counted in `low` at most.
-    pending: u64,
-}
-
-impl RowCounts {
-    fn add(&mut self, groups: &[u32], len: usize) {
-        self.low.resize(len.max(self.low.len()), 0);
-        if self.pending + groups.len() as u64 > u64::from(u32::MAX) {
-            self.settle();
-        }
-        self.pending += groups.len() as u64;
-        for group in groups {
-            self.low[*group as usize] += 1;
-        }
-    }
-
-    fn settle(&mut self) {
-        self.high.resize(self.low.len().max(self.high.len()), 0);
-        for (high, low) in self.high.iter_mut().zip(&mut self.low) {
-            *high += i64::from(std::mem::take(low));
-        }
-        self.pending = 0;
-    }
-
-    fn add_at(&mut self, group: usize, rows: i64) {
-        self.high.resize(self.high.len().max(group + 1), 0);
-        self.high[group] += rows;
-    }
-
-    fn get(&self, group: usize) -> i64 {
-        let low = self.low.get(group).map_or(0, |rows| i64::from(*rows));
-        low + self.high.get(group).copied().unwrap_or(0)
-    }
-
-    fn clear(&mut self) {
-        self.low.fill(0);
-        self.high.clear();
-        self.pending = 0;
-    }
 }
 
 /// Groups and their aggregates.
@@ -632,9 +525,7 @@ impl Aggregator {
                 State::Other(accumulator) => accumulator.size(),
             })
             .sum();
-        let rows = self.rows.low.capacity() * size_of::<u32>()
-            + self.rows.high.capacity() * size_of::<i64>();
-        states + rows + self.groups.as_ref().map_or(0, Groups::size)
+        states + self.rows.size() + self.groups.as_ref().map_or(0, Groups::size)
     }
 }
 
@@ -657,239 +548,4 @@ pub(super) enum StateColumns {
     },
     /// For each bucket the lists of all groups.
     Lists(Vec<ListArray>),
-}
-
-/// Rows that count: those that are valid and pass the filter. None if all do.
-fn kept_rows(column: &ArrayRef, passing: Option<&BooleanArray>) -> Option<BooleanArray> {
-    let valid = column.nulls().filter(|nulls| nulls.null_count() > 0);
-    let passing = passing.map(|passing| match passing.nulls() {
-        None => passing.values().clone(),
-        Some(nulls) => passing.values() & nulls.inner(),
-    });
-    let kept = match (valid, passing) {
-        (None, None) => return None,
-        (Some(valid), None) => valid.inner().clone(),
-        (None, Some(passing)) => passing,
-        (Some(valid), Some(passing)) => valid.inner() & &passing,
-    };
-    Some(BooleanArray::new(kept, None))
-}
-
-fn add_counts(sums: &mut Vec<i64>, groups: usize, numbers: &[usize], counts: &ArrayRef) {
-    sums.resize(groups.max(sums.len()), 0);
-    let counts = counts.as_primitive::<Int64Type>();
-    for (group, count) in numbers.iter().zip(counts.iter()) {
-        sums[*group] += count.unwrap_or(0);
-    }
-}
-
-fn insert_lists(
-    set: &mut PairSet,
-    texts: Option<&mut TextNumbers>,
-    groups: &[u32],
-    lists: &ListArray,
-) -> Result<()> {
-    let offsets = lists.value_offsets();
-    let (first, last) = (offsets[0] as usize, offsets[offsets.len() - 1] as usize);
-    let values = lists.values().slice(first, last - first);
-    let mut of_values = vec![0u32; values.len()];
-    // A list that is null may still span values.
-    let mut in_null = vec![];
-    for (row, group) in groups.iter().enumerate() {
-        let span = offsets[row] as usize - first..offsets[row + 1] as usize - first;
-        if lists.is_null(row) {
-            in_null.push(span.clone());
-        }
-        of_values[span].fill(*group);
-    }
-    let kept = |row: usize| !in_null.iter().any(|span| span.contains(&row));
-    match texts {
-        None => {
-            let values = values.as_primitive::<Int64Type>().values();
-            set.insert_all(&of_values, values, kept);
-        }
-        Some(texts) => {
-            let numbers = texts.number(&values)?;
-            let numbers: Vec<i64> = numbers.iter().map(|n| i64::from(*n)).collect();
-            set.insert_all(&of_values, &numbers, kept);
-        }
-    }
-    Ok(())
-}
-
-fn count_column(
-    state: &mut State,
-    rows: &RowCounts,
-    present: &[u32],
-    measure: &Measure,
-) -> Result<ArrayRef> {
-    let counts: Vec<i64> = match state {
-        State::Rows => present.iter().map(|g| rows.get(*g as usize)).collect(),
-        State::Counts(counts) => {
-            let count = |group: &u32| counts.get(*group as usize).copied().unwrap_or(0);
-            present.iter().map(count).collect()
-        }
-        State::Distinct { set, counts, .. } => {
-            let groups = present.last().map_or(0, |last| *last as usize + 1);
-            let mut found = vec![0u64; groups];
-            set.add_counts(&mut found);
-            let count = |group: &u32| {
-                let group = *group as usize;
-                found[group] as i64 + counts.get(group).copied().unwrap_or(0)
-            };
-            present.iter().map(count).collect()
-        }
-        State::Other(_) => {
-            return Err(internal_datafusion_err!("{measure:?} is no count"));
-        }
-    };
-    Ok(Arc::new(Int64Array::from(counts)))
-}
-
-fn other_state(accumulator: &mut dyn GroupsAccumulator, present: &[u32]) -> Result<Vec<ArrayRef>> {
-    let indices = UInt32Array::from(present.to_vec());
-    let states = accumulator.state(EmitTo::All)?;
-    let taken = states
-        .iter()
-        .map(|column| Ok(take(column, &indices, None)?));
-    taken.collect()
-}
-
-/// A set for the values of a distinct measure, and the numbers of its texts if it has texts.
-fn empty_set(measure: &Measure, groups: usize) -> (Box<PairSet>, Option<Box<TextNumbers>>) {
-    let (texts, bounds) = match measure {
-        Measure::Distinct { value_type, bounds } => {
-            let texts = (*value_type == DataType::Utf8View).then(Box::default);
-            (texts, *bounds)
-        }
-        _ => (None, None),
-    };
-    let (min, max) = match texts {
-        Some(_) => (0, (1 << 16) - 1),
-        None => bounds.unwrap_or((0, i64::from(u32::MAX))),
-    };
-    let set = PairSet::new(groups.max(1 << 8), min, max);
-    (Box::new(set), texts)
-}
-
-/// Writes the pairs of a set, whose groups have got other numbers.
-fn write_pairs(
-    set: &mut PairSet,
-    texts: &mut Option<Box<TextNumbers>>,
-    moved: &[u32],
-    files: &mut PairFiles,
-) -> Result<()> {
-    let all_texts = match texts {
-        Some(texts) => Some(cast(&texts.texts()?, &DataType::LargeUtf8)?),
-        None => None,
-    };
-    let mut groups: Vec<u32> = Vec::with_capacity(CHUNK);
-    let mut values: Vec<i64> = Vec::with_capacity(CHUNK);
-    let mut written = Ok(());
-    let mut write = |groups: &mut Vec<u32>, values: &mut Vec<i64>| {
-        let mut column: ArrayRef = Arc::new(Int64Array::from(std::mem::take(values)));
-        if let Some(texts) = &all_texts {
-            column = take(texts, &cast(&column, &DataType::UInt32)?, None)?;
-        }
-        files.write(groups, &column)?;
-        groups.clear();
-        Ok(())
-    };
-    set.for_each(|group, value| {
-        groups.push(moved[group as usize]);
-        values.push(value);
-        if groups.len() == CHUNK && written.is_ok() {
-            written = write(&mut groups, &mut values);
-        }
-    });
-    written?;
-    write(&mut groups, &mut values)
-}
-
-/// The state of a group of which no row counted.
-fn empty_state(measure: &Measure) -> Result<Vec<ArrayRef>> {
-    let Measure::Other { function, types } = measure else {
-        return Err(internal_datafusion_err!("{measure:?} has no accumulator"));
-    };
-    let mut accumulator = accumulator(function)?;
-    let nulls = types.iter().map(|data_type| new_null_array(data_type, 1));
-    let nulls: Vec<ArrayRef> = nulls.collect();
-    let none = BooleanArray::from(vec![false]);
-    accumulator.update_batch(&nulls, &[0], Some(&none), 1)?;
-    accumulator.state(EmitTo::All)
-}
-
-/// For each bucket the values of each present group. `position` is a group's place among them.
-fn lists(
-    set: &mut PairSet,
-    texts: &mut Option<Box<TextNumbers>>,
-    position: &[u32],
-    groups: usize,
-    buckets: u32,
-) -> Result<Vec<ListArray>> {
-    let mut pairs: Vec<(u32, i64)> = Vec::new();
-    set.for_each(|group, value| pairs.push((position[group as usize], value)));
-    let mut values: ArrayRef = Arc::new(Int64Array::from_iter_values(pairs.iter().map(|p| p.1)));
-    if let Some(texts) = texts {
-        let numbers = cast(&values, &DataType::UInt32)?;
-        let of_pairs = take(&texts.texts()?, &numbers, None)?;
-        values = cast(&of_pairs, &DataType::LargeUtf8)?;
-    }
-    let mut hashes = vec![0u64; pairs.len()];
-    let seed = REPARTITION_RANDOM_STATE.random_state();
-    create_hashes([&values], seed, &mut hashes)?;
-    // Not by the low bits: the repartition of rows goes by those.
-    let bucket = |hash: u64| ((hash >> 32) % u64::from(buckets)) as usize;
-    let cell = |at: usize| bucket(hashes[at]) * groups + pairs[at].0 as usize;
-
-    // A counting sort by (bucket, group).
-    let mut ends = vec![0usize; buckets as usize * groups + 1];
-    for at in 0..pairs.len() {
-        ends[cell(at) + 1] += 1;
-    }
-    for i in 1..ends.len() {
-        ends[i] += ends[i - 1];
-    }
-    let starts = ends.clone();
-    let mut order = vec![0u32; pairs.len()];
-    for at in 0..pairs.len() {
-        let place = &mut ends[cell(at)];
-        order[*place] = u32::try_from(at)
-            .map_err(|_| exec_datafusion_err!("more than 2^32 distinct values in one task"))?;
-        *place += 1;
-    }
-    let values = take(&values, &UInt32Array::from(order), None)?;
-    let field = Arc::new(Field::new_list_field(values.data_type().clone(), true));
-    (0..buckets as usize)
-        .map(|bucket| {
-            let starts = &starts[bucket * groups..=(bucket + 1) * groups];
-            let (first, last) = (starts[0], starts[groups]);
-            let offsets: Vec<i32> = starts
-                .iter()
-                .map(|start| {
-                    i32::try_from(start - first).map_err(|_| {
-                        exec_datafusion_err!("more than 2^31 distinct values in one task")
-                    })
-                })
-                .collect::<Result<_>>()?;
-            let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
-            let values = values.slice(first, last - first);
-            Ok(ListArray::try_new(
-                Arc::clone(&field),
-                offsets,
-                values,
-                None,
-            )?)
-        })
-        .collect()
-}
-
-/// As DataFusion's own aggregation does it.
-fn accumulator(function: &Arc<AggregateFunctionExpr>) -> Result<Box<dyn GroupsAccumulator>> {
-    if function.groups_accumulator_supported() {
-        return function.create_groups_accumulator();
-    }
-    let function = Arc::clone(function);
-    let new = move || function.create_accumulator();
-    Ok(Box::new(GroupsAccumulatorAdapter::new(new)))
 }

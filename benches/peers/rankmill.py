@@ -1,0 +1,98 @@
+"""rankmill's side: the whole command is timed, and the published rankings are read back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import answers
+import lakes
+import processes
+from processes import Finished
+from workloads import Question, Workload
+
+_SPECS = Path(__file__).parent / "specs"
+_USAGE = 2
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What one run of one engine may take."""
+
+    threads: int
+    timeout_seconds: float
+    # Above this a run is ended, whatever it was told: the machine has to live.
+    machine_bytes: int
+    # What the engine is told to keep to.
+    memory_bytes: int | None
+
+
+def run(
+    binary: Path, workload: Workload, lake: Path, budget: Budget, environment: dict[str, str]
+) -> tuple[Finished, list[str], str]:
+    """What became of it, the published rows, and a note on how it was run."""
+    days = workload.days(lakes.days(lake))
+    specs = [_spec(workload, question) for question in workload.questions]
+
+    def finish(specs: Sequence[str]) -> Finished:
+        command: list[str | Path] = [binary, "run", *specs, *_flags(lake, days, budget)]
+        limits = budget.timeout_seconds, budget.machine_bytes
+        return processes.run(command, *limits, environment)
+
+    finished, note = finish(specs), ""
+    if finished.exit_code == _USAGE and len(specs) > 1:
+        # A version that takes one job at a time.
+        finished = _added_up([finish([spec]) for spec in specs])
+        note = f"{len(specs)} commands, added up"
+    lines = [] if finished.exit_code else _published(workload, lake, days)
+    return finished, lines, note
+
+
+def _spec(workload: Workload, question: Question) -> str:
+    return question.spec if workload.shipped else str(_SPECS / f"{question.spec}.yaml")
+
+
+def _flags(lake: Path, days: Sequence[date], budget: Budget) -> list[str]:
+    flags = [f"--lake={lake}", f"--from={days[0]}", f"--to={days[-1]}", "--force", "--show=0"]
+    if budget.memory_bytes:
+        flags.append(f"--memory={budget.memory_bytes}")
+    return [*flags, "--quiet", f"--threads={budget.threads}"]
+
+
+def _added_up(runs: Sequence[Finished]) -> Finished:
+    failed = next((each for each in runs if each.exit_code), runs[-1])
+    return Finished(
+        exit_code=failed.exit_code,
+        seconds=sum(each.seconds for each in runs),
+        peak_memory_bytes=max(each.peak_memory_bytes for each in runs),
+        stdout="",
+        stderr=failed.stderr,
+        ended=failed.ended,
+    )
+
+
+def _published(workload: Workload, lake: Path, days: Sequence[date]) -> list[str]:
+    rows: list[answers.Row] = []
+    for question in workload.questions:
+        output = lake / "rankings" / (question.spec if workload.shipped else f"peers-{question.spec}")
+        for day in days:
+            for row in _ranking(output / f"date={day}"):
+                # A ranking in SQL has no date in its rows: the folder has it.
+                row.setdefault("date", str(day))
+                rows.append([question.spec, *(_value(row, name) for name in question.columns)])
+    return answers.canonical(rows)
+
+
+def _value(row: dict[str, object], column: str) -> object:
+    # JSON has one kind of number: a share of exactly 0 or 1 may come without a point.
+    return float(str(row[column])) if column.endswith("_share") else row[column]
+
+
+def _ranking(folder: Path) -> list[dict[str, object]]:
+    """The rows that readers get: those that the commit point names."""
+    current = json.loads((folder / "current.json").read_text())
+    path = next(file["path"] for file in current["files"] if file["path"].endswith(".json"))
+    return json.loads((folder / path).read_text())["rows"]

@@ -1,0 +1,265 @@
+//! From what a measure holds to columns of states and results, and back.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray, UInt32Array, new_null_array,
+};
+use datafusion::arrow::buffer::{OffsetBuffer, ScalarBuffer};
+use datafusion::arrow::compute::{cast, take};
+use datafusion::arrow::datatypes::{DataType, Field, Int64Type};
+use datafusion::common::hash_utils::create_hashes;
+use datafusion::common::{Result, exec_datafusion_err, internal_datafusion_err};
+use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
+use datafusion::physical_expr::GroupsAccumulatorAdapter;
+use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
+use datafusion::physical_plan::repartition::REPARTITION_RANDOM_STATE;
+
+use super::rows::RowCounts;
+use super::{Measure, State};
+use crate::fused::pairs::PairSet;
+use crate::fused::spill::{CHUNK, PairFiles};
+use crate::fused::texts::TextNumbers;
+
+/// Rows that count: those that are valid and pass the filter. None if all do.
+pub(super) fn kept_rows(column: &ArrayRef, passing: Option<&BooleanArray>) -> Option<BooleanArray> {
+    let valid = column.nulls().filter(|nulls| nulls.null_count() > 0);
+    let passing = passing.map(|passing| match passing.nulls() {
+        None => passing.values().clone(),
+        Some(nulls) => passing.values() & nulls.inner(),
+    });
+    let kept = match (valid, passing) {
+        (None, None) => return None,
+        (Some(valid), None) => valid.inner().clone(),
+        (None, Some(passing)) => passing,
+        (Some(valid), Some(passing)) => valid.inner() & &passing,
+    };
+    Some(BooleanArray::new(kept, None))
+}
+
+pub(super) fn add_counts(sums: &mut Vec<i64>, groups: usize, numbers: &[usize], counts: &ArrayRef) {
+    sums.resize(groups.max(sums.len()), 0);
+    let counts = counts.as_primitive::<Int64Type>();
+    for (group, count) in numbers.iter().zip(counts.iter()) {
+        sums[*group] += count.unwrap_or(0);
+    }
+}
+
+pub(super) fn insert_lists(
+    set: &mut PairSet,
+    texts: Option<&mut TextNumbers>,
+    groups: &[u32],
+    lists: &ListArray,
+) -> Result<()> {
+    let offsets = lists.value_offsets();
+    let (first, last) = (offsets[0] as usize, offsets[offsets.len() - 1] as usize);
+    let values = lists.values().slice(first, last - first);
+    let mut of_values = vec![0u32; values.len()];
+    // A list that is null may still span values.
+    let mut in_null = vec![];
+    for (row, group) in groups.iter().enumerate() {
+        let span = offsets[row] as usize - first..offsets[row + 1] as usize - first;
+        if lists.is_null(row) {
+            in_null.push(span.clone());
+        }
+        of_values[span].fill(*group);
+    }
+    let kept = |row: usize| !in_null.iter().any(|span| span.contains(&row));
+    match texts {
+        None => {
+            let values = values.as_primitive::<Int64Type>().values();
+            set.insert_all(&of_values, values, kept);
+        }
+        Some(texts) => {
+            let numbers = texts.number(&values)?;
+            let numbers: Vec<i64> = numbers.iter().map(|n| i64::from(*n)).collect();
+            set.insert_all(&of_values, &numbers, kept);
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn count_column(
+    state: &mut State,
+    rows: &RowCounts,
+    present: &[u32],
+    measure: &Measure,
+) -> Result<ArrayRef> {
+    let counts: Vec<i64> = match state {
+        State::Rows => present.iter().map(|g| rows.get(*g as usize)).collect(),
+        State::Counts(counts) => {
+            let count = |group: &u32| counts.get(*group as usize).copied().unwrap_or(0);
+            present.iter().map(count).collect()
+        }
+        State::Distinct { set, counts, .. } => {
+            let groups = present.last().map_or(0, |last| *last as usize + 1);
+            let mut found = vec![0u64; groups];
+            set.add_counts(&mut found);
+            let count = |group: &u32| {
+                let group = *group as usize;
+                found[group] as i64 + counts.get(group).copied().unwrap_or(0)
+            };
+            present.iter().map(count).collect()
+        }
+        State::Other(_) => {
+            return Err(internal_datafusion_err!("{measure:?} is no count"));
+        }
+    };
+    Ok(Arc::new(Int64Array::from(counts)))
+}
+
+pub(super) fn other_state(
+    accumulator: &mut dyn GroupsAccumulator,
+    present: &[u32],
+) -> Result<Vec<ArrayRef>> {
+    let indices = UInt32Array::from(present.to_vec());
+    let states = accumulator.state(EmitTo::All)?;
+    let taken = states
+        .iter()
+        .map(|column| Ok(take(column, &indices, None)?));
+    taken.collect()
+}
+
+/// A set for the values of a distinct measure, and the numbers of its texts if it has texts.
+pub(super) fn empty_set(
+    measure: &Measure,
+    groups: usize,
+) -> (Box<PairSet>, Option<Box<TextNumbers>>) {
+    let (texts, bounds) = match measure {
+        Measure::Distinct { value_type, bounds } => {
+            let texts = (*value_type == DataType::Utf8View).then(Box::default);
+            (texts, *bounds)
+        }
+        _ => (None, None),
+    };
+    let (min, max) = match texts {
+        Some(_) => (0, (1 << 16) - 1),
+        None => bounds.unwrap_or((0, i64::from(u32::MAX))),
+    };
+    let set = PairSet::new(groups.max(1 << 8), min, max);
+    (Box::new(set), texts)
+}
+
+/// Writes the pairs of a set, whose groups have got other numbers.
+pub(super) fn write_pairs(
+    set: &mut PairSet,
+    texts: &mut Option<Box<TextNumbers>>,
+    moved: &[u32],
+    files: &mut PairFiles,
+) -> Result<()> {
+    let all_texts = match texts {
+        Some(texts) => Some(cast(&texts.texts()?, &DataType::LargeUtf8)?),
+        None => None,
+    };
+    let mut groups: Vec<u32> = Vec::with_capacity(CHUNK);
+    let mut values: Vec<i64> = Vec::with_capacity(CHUNK);
+    let mut written = Ok(());
+    let mut write = |groups: &mut Vec<u32>, values: &mut Vec<i64>| {
+        let mut column: ArrayRef = Arc::new(Int64Array::from(std::mem::take(values)));
+        if let Some(texts) = &all_texts {
+            column = take(texts, &cast(&column, &DataType::UInt32)?, None)?;
+        }
+        files.write(groups, &column)?;
+        groups.clear();
+        Ok(())
+    };
+    set.for_each(|group, value| {
+        groups.push(moved[group as usize]);
+        values.push(value);
+        if groups.len() == CHUNK && written.is_ok() {
+            written = write(&mut groups, &mut values);
+        }
+    });
+    written?;
+    write(&mut groups, &mut values)
+}
+
+/// The state of a group of which no row counted.
+pub(super) fn empty_state(measure: &Measure) -> Result<Vec<ArrayRef>> {
+    let Measure::Other { function, types } = measure else {
+        return Err(internal_datafusion_err!("{measure:?} has no accumulator"));
+    };
+    let mut accumulator = accumulator(function)?;
+    let nulls = types.iter().map(|data_type| new_null_array(data_type, 1));
+    let nulls: Vec<ArrayRef> = nulls.collect();
+    let none = BooleanArray::from(vec![false]);
+    accumulator.update_batch(&nulls, &[0], Some(&none), 1)?;
+    accumulator.state(EmitTo::All)
+}
+
+/// For each bucket the values of each present group. `position` is a group's place among them.
+pub(super) fn lists(
+    set: &mut PairSet,
+    texts: &mut Option<Box<TextNumbers>>,
+    position: &[u32],
+    groups: usize,
+    buckets: u32,
+) -> Result<Vec<ListArray>> {
+    let mut pairs: Vec<(u32, i64)> = Vec::new();
+    set.for_each(|group, value| pairs.push((position[group as usize], value)));
+    let mut values: ArrayRef = Arc::new(Int64Array::from_iter_values(pairs.iter().map(|p| p.1)));
+    if let Some(texts) = texts {
+        let numbers = cast(&values, &DataType::UInt32)?;
+        let of_pairs = take(&texts.texts()?, &numbers, None)?;
+        values = cast(&of_pairs, &DataType::LargeUtf8)?;
+    }
+    let mut hashes = vec![0u64; pairs.len()];
+    let seed = REPARTITION_RANDOM_STATE.random_state();
+    create_hashes([&values], seed, &mut hashes)?;
+    // Not by the low bits: the repartition of rows goes by those.
+    let bucket = |hash: u64| ((hash >> 32) % u64::from(buckets)) as usize;
+    let cell = |at: usize| bucket(hashes[at]) * groups + pairs[at].0 as usize;
+
+    // A counting sort by (bucket, group).
+    let mut ends = vec![0usize; buckets as usize * groups + 1];
+    for at in 0..pairs.len() {
+        ends[cell(at) + 1] += 1;
+    }
+    for i in 1..ends.len() {
+        ends[i] += ends[i - 1];
+    }
+    let starts = ends.clone();
+    let mut order = vec![0u32; pairs.len()];
+    for at in 0..pairs.len() {
+        let place = &mut ends[cell(at)];
+        order[*place] = u32::try_from(at)
+            .map_err(|_| exec_datafusion_err!("more than 2^32 distinct values in one task"))?;
+        *place += 1;
+    }
+    let values = take(&values, &UInt32Array::from(order), None)?;
+    let field = Arc::new(Field::new_list_field(values.data_type().clone(), true));
+    (0..buckets as usize)
+        .map(|bucket| {
+            let starts = &starts[bucket * groups..=(bucket + 1) * groups];
+            let (first, last) = (starts[0], starts[groups]);
+            let offsets: Vec<i32> = starts
+                .iter()
+                .map(|start| {
+                    i32::try_from(start - first).map_err(|_| {
+                        exec_datafusion_err!("more than 2^31 distinct values in one task")
+                    })
+                })
+                .collect::<Result<_>>()?;
+            let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
+            let values = values.slice(first, last - first);
+            Ok(ListArray::try_new(
+                Arc::clone(&field),
+                offsets,
+                values,
+                None,
+            )?)
+        })
+        .collect()
+}
+
+/// As DataFusion's own aggregation does it.
+pub(super) fn accumulator(
+    function: &Arc<AggregateFunctionExpr>,
+) -> Result<Box<dyn GroupsAccumulator>> {
+    if function.groups_accumulator_supported() {
+        return function.create_groups_accumulator();
+    }
+    let function = Arc::clone(function);
+    let new = move || function.create_accumulator();
+    Ok(Box::new(GroupsAccumulatorAdapter::new(new)))
+}

@@ -1,0 +1,239 @@
+//! Builds the table of a dimension.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringViewArray};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, SchemaRef, UInt64Type};
+use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::common::{DataFusionError, Result, exec_datafusion_err, exec_err};
+use datafusion::execution::TaskContext;
+use datafusion::logical_expr::EmitTo;
+use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
+use datafusion::physical_plan::aggregates::order::GroupOrdering;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use futures::StreamExt;
+
+use super::{Dimension, FIRST_ROW, Keys, Large, NO_MATCH, Numbers};
+use crate::fused::groups::{is_dense_integer, is_text};
+
+/// Keys index an array if it has at most so many places for each.
+const PLACES_PER_KEY: usize = 8;
+/// Or if it is no larger than this.
+const SMALL_ARRAY: usize = 1 << 22;
+/// Repeated keys that an error shows.
+const EXAMPLES: usize = 3;
+
+/// Builds a table from a plan whose first column is the key.
+struct Builder {
+    keys: Keys,
+    large: Large,
+    attributes: Option<Box<dyn GroupValues>>,
+    numbers: Vec<usize>,
+    repeated: Vec<String>,
+    /// Rows to come, as far as is known.
+    expected: usize,
+    rows: usize,
+}
+
+impl Builder {
+    fn new(schema: &SchemaRef, expected: usize) -> Result<Self> {
+        let key = schema.field(0).data_type();
+        let attributes = schema.project(&(1..schema.fields().len()).collect::<Vec<_>>())?;
+        let attributes = match attributes.fields().is_empty() {
+            true => None,
+            false => Some(new_group_values(
+                Arc::new(attributes),
+                &GroupOrdering::None,
+            )?),
+        };
+        let keys = match key {
+            t if is_dense_integer(t) || *t == DataType::UInt64 => Keys::Array {
+                base: 0,
+                numbers: Numbers::Bytes(Vec::new()),
+            },
+            t if is_text(t) => Keys::Texts(hashbrown::HashMap::new()),
+            other => return exec_err!("a dimension's keys can't be {other}"),
+        };
+        Ok(Self {
+            keys,
+            large: Large::new(),
+            attributes,
+            numbers: Vec::new(),
+            repeated: Vec::new(),
+            expected,
+            rows: 0,
+        })
+    }
+
+    fn add(&mut self, batch: &RecordBatch) -> Result<()> {
+        let rows = batch.num_rows();
+        if rows == 0 {
+            return Ok(());
+        }
+        self.rows += rows;
+        match &mut self.attributes {
+            Some(attributes) => attributes.intern(&batch.columns()[1..], &mut self.numbers)?,
+            None => {
+                self.numbers.clear();
+                self.numbers.resize(rows, 0);
+            }
+        }
+        let largest = self.attributes.as_ref().map_or(1, |a| a.len()) + FIRST_ROW as usize;
+        let largest = u32::try_from(largest)
+            .map_err(|_| exec_datafusion_err!("a dimension has too many different attributes"))?;
+        let numbered = |n: &usize| *n as u32 + FIRST_ROW;
+        if let Keys::Texts(known) = &mut self.keys {
+            let numbers = self.numbers.iter().map(numbered);
+            let keys = cast(batch.column(0), &DataType::Utf8View)?;
+            let keys: &StringViewArray = keys.as_string_view();
+            for (key, number) in keys.iter().zip(numbers) {
+                if let Some(key) = key
+                    && known.insert(key.into(), number).is_some()
+                    && self.repeated.len() < EXAMPLES
+                {
+                    self.repeated.push(key.to_owned());
+                }
+            }
+            return Ok(());
+        }
+        if *batch.column(0).data_type() == DataType::UInt64 {
+            let keys = batch.column(0).as_primitive::<UInt64Type>();
+            for (key, number) in keys.iter().zip(self.numbers.iter().map(numbered)) {
+                if let Some(key) = key.filter(|key| i64::try_from(*key).is_err())
+                    && self.large.insert(key, number).is_some()
+                    && self.repeated.len() < EXAMPLES
+                {
+                    self.repeated.push(key.to_string());
+                }
+            }
+        }
+        // Those have become null.
+        let keys = cast(batch.column(0), &DataType::Int64)?;
+        let keys: &Int64Array = keys.as_primitive();
+        self.make_room(keys, largest);
+        for (key, number) in keys.iter().zip(self.numbers.iter().map(numbered)) {
+            let Some(key) = key else {
+                continue;
+            };
+            let before = match &mut self.keys {
+                Keys::Array { base, numbers } => {
+                    let at = key.wrapping_sub(*base) as usize;
+                    let before = numbers.get(at).filter(|before| *before != NO_MATCH);
+                    numbers.set(at, number);
+                    before
+                }
+                Keys::Integers(known) => known.insert(key, number),
+                Keys::Texts(_) => None,
+            };
+            if before.is_some() && self.repeated.len() < EXAMPLES {
+                self.repeated.push(key.to_string());
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the array long and wide enough, or turns to hashing where it would be mostly empty.
+    fn make_room(&mut self, keys: &Int64Array, largest: u32) {
+        let Keys::Array { base, numbers } = &mut self.keys else {
+            return;
+        };
+        let min = datafusion::arrow::compute::min(keys);
+        let max = datafusion::arrow::compute::max(keys);
+        let Some((mut min, mut max)) = min.zip(max) else {
+            return;
+        };
+        if numbers.len() == 0 {
+            *base = min;
+        } else {
+            min = min.min(*base);
+            max = max.max(*base + (numbers.len() as i64 - 1));
+        }
+        let span = i128::from(max) - i128::from(min) + 1;
+        let allowed = SMALL_ARRAY.max(self.expected.max(self.rows) * PLACES_PER_KEY);
+        if span > allowed as i128 {
+            let mut hashed = hashbrown::HashMap::new();
+            for at in 0..numbers.len() {
+                if let Some(number) = numbers.get(at).filter(|n| *n != NO_MATCH) {
+                    hashed.insert(*base + at as i64, number);
+                }
+            }
+            self.keys = Keys::Integers(hashed);
+            return;
+        }
+        numbers.widen(largest);
+        let before = (*base - min) as usize;
+        if before > 0 {
+            numbers.shift(before);
+            *base = min;
+        }
+        if numbers.len() < span as usize {
+            numbers.resize(span as usize);
+        }
+    }
+
+    fn finish(mut self, schema: &SchemaRef) -> Result<Dimension> {
+        let columns: Vec<usize> = (1..schema.fields().len()).collect();
+        let attributes = Arc::new(schema.project(&columns)?);
+        let attributes = match &mut self.attributes {
+            Some(values) => {
+                let values = values.emit(EmitTo::All)?.into_iter();
+                let values = values.zip(attributes.fields());
+                let values: Vec<ArrayRef> = values
+                    .map(|(values, field)| Ok(cast(&values, field.data_type())?))
+                    .collect::<Result<_>>()?;
+                let nullable = attributes.fields().iter();
+                let nullable: Vec<_> = nullable
+                    .map(|field| field.as_ref().clone().with_nullable(true))
+                    .collect();
+                let schema = datafusion::arrow::datatypes::Schema::new(nullable);
+                RecordBatch::try_new(Arc::new(schema), values)?
+            }
+            None => {
+                let options = datafusion::arrow::record_batch::RecordBatchOptions::new();
+                let options = options.with_row_count(Some(1));
+                RecordBatch::try_new_with_options(attributes, Vec::new(), &options)?
+            }
+        };
+        Ok(Dimension {
+            keys: self.keys,
+            large: self.large,
+            attributes,
+            repeated: self.repeated,
+        })
+    }
+}
+
+/// Runs `plan`, whose first column is the key, and builds its table.
+pub(super) async fn build(
+    plan: Arc<dyn ExecutionPlan>,
+    expected: usize,
+    context: Arc<TaskContext>,
+) -> Result<Dimension> {
+    let schema = plan.schema();
+    let partitions = plan.output_partitioning().partition_count();
+    let mut builder = Builder::new(&schema, expected)?;
+    // Partitions are decoded side by side; one task fills the table.
+    let (send, mut receive) = tokio::sync::mpsc::channel::<Result<RecordBatch>>(4 * partitions);
+    let mut decoding = tokio::task::JoinSet::new();
+    for partition in 0..partitions {
+        let mut stream = plan.execute(partition, Arc::clone(&context))?;
+        let send = send.clone();
+        decoding.spawn(async move {
+            while let Some(batch) = stream.next().await {
+                if send.send(batch).await.is_err() {
+                    break;
+                }
+            }
+        });
+    }
+    drop(send);
+    while let Some(batch) = receive.recv().await {
+        builder.add(&batch?)?;
+    }
+    while let Some(ended) = decoding.join_next().await {
+        // A decoder that panicked has not told all rows.
+        ended.map_err(|e| DataFusionError::External(Box::new(e)))?;
+    }
+    builder.finish(&schema)
+}
