@@ -2,18 +2,18 @@
 //! groups and aggregates in one operator.
 //!
 //! What makes it fast is that a row is small numbers nearly at once. A dimension is a code table
-//! ([`dimension`]), built once in a process. Groups are numbered by arithmetic where the keys' domain
-//! is small ([`groups`]), so that counts are arrays. Distinct values are packed pairs of group and
-//! value, spread over buckets that fit the caches ([`pairs`]).
+//! (`dimension`), built once in a process. Groups are numbered by arithmetic where the keys' domain
+//! is small (`groups`), so that counts are arrays. Distinct values are packed pairs of group and
+//! value, spread over buckets that fit the caches (`pairs`).
 //!
 //! What keeps skew harmless: a hot group is a counter like any other; its distinct values are spread
 //! over all buckets; and where a date's rows are in several tasks, its values travel by their own hash
 //! and not by the group's, so that no task gets a whole hot group.
 //!
-//! What doesn't fit the memory: distinct values go to disk ([`spill`]), cut by their hash once more;
+//! What doesn't fit the memory: distinct values go to disk (`spill`), cut by their hash once more;
 //! groups and their other aggregates stay.
 //!
-//! Steps ([`exec`]): with whole dates in each task, one (`Single`). Else `Partial`, and `Final` by
+//! Steps (`exec`): with whole dates in each task, one (`Single`). Else `Partial`, and `Final` by
 //! group; between them, where distinct values are counted, `Count` by value.
 
 mod aggregator;
