@@ -165,8 +165,7 @@ impl TopPerGroup {
         if wanted {
             self.held_rows += batch.num_rows();
             let key_bytes = (self.live_rows.saturating_sub(live_before)) * size_of::<Candidate>();
-            self.reservation
-                .try_grow(batch.get_array_memory_size() + key_bytes)?;
+            self.reservation.try_grow(rows_bytes(&batch) + key_bytes)?;
             self.batches.push(batch);
         }
         if self.held_rows > 4 * self.live_rows + SPARE_ROWS {
@@ -218,7 +217,7 @@ impl TopPerGroup {
         self.batches = vec![self.gather(&places)?];
         self.groups = groups;
         self.held_rows = places.len();
-        let bytes = self.batches[0].get_array_memory_size();
+        let bytes = rows_bytes(&self.batches[0]);
         self.reservation
             .try_resize(bytes + self.live_rows * size_of::<Candidate>())?;
         Ok(())
@@ -285,6 +284,18 @@ impl TopPerGroup {
         columns.push(Arc::new(Int64Array::from(ranks)));
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
     }
+}
+
+/// Bytes of a batch's rows. Batches are slices of larger ones, whose buffers would count again with
+/// each of them.
+fn rows_bytes(batch: &RecordBatch) -> usize {
+    let columns = batch.columns().iter();
+    columns
+        .map(|column| {
+            let sliced = column.to_data().get_slice_memory_size();
+            sliced.unwrap_or_else(|_| column.get_array_memory_size())
+        })
+        .sum()
 }
 
 /// Floats to sort by: NaN is no value, and −0 is 0.
