@@ -10,6 +10,7 @@ mod node;
 mod planner;
 mod top_per_group;
 
+pub(crate) use exec::slices;
 pub use exec::{RankExec, RankMode};
 pub use node::RankNode;
 pub use planner::RankingQueryPlanner;

@@ -6,8 +6,7 @@ mod states;
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, UInt32Array};
-use datafusion::arrow::compute::take;
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray};
 use datafusion::arrow::datatypes::{DataType, Int64Type, UInt32Type};
 use datafusion::common::Result;
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
@@ -15,8 +14,8 @@ use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 pub(super) use self::measure::{Argument, Measure, state_type};
 use self::rows::RowCounts;
 use self::states::{
-    accumulator, add_counts, count_column, empty_set, empty_state, insert_lists, kept_rows, lists,
-    other_state, write_pairs,
+    accumulator, add_counts, count_column, empty_set, empty_state, insert_lists, insert_values,
+    kept_rows, lists, write_pairs,
 };
 use super::groups::{Groups, KeySource, Numbered};
 use super::pairs::PairSet;
@@ -46,7 +45,6 @@ pub(super) struct Aggregator {
     states: Vec<State>,
     numbers: Vec<u32>,
     wide_numbers: Vec<usize>,
-    values: Vec<i64>,
 }
 
 impl Aggregator {
@@ -60,7 +58,6 @@ impl Aggregator {
             states: Vec::new(),
             numbers: Vec::new(),
             wide_numbers: Vec::new(),
-            values: Vec::new(),
         }
     }
 
@@ -105,21 +102,12 @@ impl Aggregator {
                 State::Distinct { set, texts, .. } => {
                     set.reserve_groups(groups);
                     let column = &argument.values[0];
-                    let values = match texts {
-                        None => column.as_primitive::<Int64Type>().values(),
-                        Some(texts) => {
-                            let numbers = texts.number(column)?;
-                            self.values.clear();
-                            self.values.extend(numbers.iter().map(|n| i64::from(*n)));
-                            self.values.as_slice()
-                        }
-                    };
-                    let kept = kept_rows(column, argument.filter.as_ref());
-                    match kept {
-                        None => set.insert_all(&self.numbers, values, |_| true),
+                    let texts = texts.as_deref_mut();
+                    match kept_rows(column, argument.filter.as_ref()) {
+                        None => insert_values(set, texts, &self.numbers, column, |_| true)?,
                         Some(kept) => {
-                            let kept = kept.values();
-                            set.insert_all(&self.numbers, values, |row| kept.value(row));
+                            let kept = |row| kept.value(row);
+                            insert_values(set, texts, &self.numbers, column, kept)?;
                         }
                     }
                 }
@@ -245,9 +233,7 @@ impl Aggregator {
     fn lay_out(&mut self, mut old: Groups, keys: &[ArrayRef]) -> Result<Groups> {
         let mut new = old.widened(keys)?;
         let before = old.len();
-        let present: Vec<u32> = (0..before as u32)
-            .filter(|group| self.rows.get(*group as usize) != 0)
-            .collect();
+        let present = seen(&old, &self.rows);
         let old_keys = old.keys(&present)?;
         let mut numbers = Vec::new();
         while new.number(&old_keys, present.len(), &mut numbers)? == Numbered::Outside {
@@ -286,16 +272,9 @@ impl Aggregator {
                     });
                     *texts = known;
                 }
-                (State::Other(accumulator), State::Other(mut before)) => {
-                    let all = before.state(EmitTo::All)?;
-                    let indices = UInt32Array::from(present.clone());
-                    let states: Vec<ArrayRef> = all
-                        .iter()
-                        .map(|column| take(column, &indices, None))
-                        .collect::<Result<_, _>>()?;
-                    if !present.is_empty() {
-                        accumulator.merge_batch(&states, &wide, groups)?;
-                    }
+                (State::Other(accumulator), State::Other(mut before)) if !present.is_empty() => {
+                    let states = before.state(EmitTo::All)?;
+                    accumulator.merge_batch(&states, &wide, groups)?;
                 }
                 _ => {}
             }
@@ -303,18 +282,9 @@ impl Aggregator {
         Ok(new)
     }
 
-    /// Groups that have been seen.
     fn present(&self) -> Vec<u32> {
-        let Some(groups) = &self.groups else {
-            return Vec::new();
-        };
-        let all = 0..groups.len() as u32;
-        match groups.has_gaps() {
-            true => all
-                .filter(|group| self.rows.get(*group as usize) != 0)
-                .collect(),
-            false => all.collect(),
-        }
+        let groups = self.groups.as_ref();
+        groups.map_or(Vec::new(), |groups| seen(groups, &self.rows))
     }
 
     /// Whether there is no group.
@@ -327,17 +297,9 @@ impl Aggregator {
     pub(super) fn finish(&mut self) -> Result<Finished<ArrayRef>> {
         let present = self.present();
         let mut columns = Vec::with_capacity(self.measures.len());
-        let indices = UInt32Array::from(present.clone());
-        let all = present.len() == self.groups.as_ref().map_or(0, Groups::len);
         for (state, measure) in self.states.iter_mut().zip(&self.measures) {
             columns.push(match state {
-                State::Other(accumulator) => {
-                    let values = accumulator.evaluate(EmitTo::All)?;
-                    match all {
-                        true => values,
-                        false => take(&values, &indices, None)?,
-                    }
-                }
+                State::Other(accumulator) => accumulator.evaluate(EmitTo::All)?,
                 counted => count_column(counted, &self.rows, &present, measure)?,
             });
         }
@@ -351,7 +313,7 @@ impl Aggregator {
         let mut columns = Vec::with_capacity(self.measures.len());
         for (state, measure) in self.states.iter_mut().zip(&self.measures) {
             columns.push(match state {
-                State::Other(accumulator) => other_state(accumulator.as_mut(), &present)?,
+                State::Other(accumulator) => accumulator.state(EmitTo::All)?,
                 counted => vec![count_column(counted, &self.rows, &present, measure)?],
             });
         }
@@ -371,7 +333,7 @@ impl Aggregator {
         for (state, measure) in self.states.iter_mut().zip(&self.measures) {
             columns.push(match state {
                 State::Other(accumulator) => StateColumns::Plain {
-                    groups: other_state(accumulator.as_mut(), &present)?,
+                    groups: accumulator.state(EmitTo::All)?,
                     none: empty_state(measure)?,
                 },
                 State::Distinct { set, texts, .. } => {
@@ -401,7 +363,7 @@ impl Aggregator {
         let mut states = Vec::with_capacity(self.measures.len());
         for (state, measure) in self.states.iter_mut().zip(&self.measures) {
             states.push(match state {
-                State::Other(accumulator) => other_state(accumulator.as_mut(), &present)?,
+                State::Other(accumulator) => accumulator.state(EmitTo::All)?,
                 // What was counted elsewhere, not what is about to go to disk.
                 State::Distinct { counts, .. } => {
                     let count = |g: &u32| counts.get(*g as usize).copied().unwrap_or(0);
@@ -441,24 +403,11 @@ impl Aggregator {
             };
             let (mut set, mut texts) = empty_set(measure, groups);
             let mut found = vec![0u64; groups];
-            let mut numbers: Vec<i64> = Vec::new();
             files.read(
                 &mut (&mut set, &mut texts),
                 |(set, texts), batch| {
                     let of = batch.column(0).as_primitive::<UInt32Type>().values();
-                    match texts {
-                        None => {
-                            let values = batch.column(1).as_primitive::<Int64Type>().values();
-                            set.insert_all(of, values, |_| true);
-                        }
-                        Some(texts) => {
-                            let values = texts.number(batch.column(1))?;
-                            numbers.clear();
-                            numbers.extend(values.iter().map(|number| i64::from(*number)));
-                            set.insert_all(of, &numbers, |_| true);
-                        }
-                    }
-                    Ok(())
+                    insert_values(set, texts.as_deref_mut(), of, batch.column(1), |_| true)
                 },
                 |(set, texts)| {
                     set.add_counts(&mut found);
@@ -527,6 +476,14 @@ impl Aggregator {
             .sum();
         states + self.rows.size() + self.groups.as_ref().map_or(0, Groups::size)
     }
+}
+
+/// Groups that have been seen: where there are accumulators of DataFusion's, all.
+fn seen(groups: &Groups, rows: &RowCounts) -> Vec<u32> {
+    let gaps = groups.has_gaps();
+    let all = 0..groups.len() as u32;
+    all.filter(|group| !gaps || rows.get(*group as usize) != 0)
+        .collect()
 }
 
 /// Groups, and what was aggregated for them.

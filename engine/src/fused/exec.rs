@@ -4,12 +4,9 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{
-    Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array, UInt64Array,
-};
+use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
 use datafusion::arrow::compute::{concat, take};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
-use datafusion::common::hash_utils::create_hashes;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, Result, internal_err};
 use datafusion::execution::TaskContext;
@@ -20,7 +17,6 @@ use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::metrics::{
     BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet,
 };
-use datafusion::physical_plan::repartition::REPARTITION_RANDOM_STATE;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, ExecutionPlanProperties,
@@ -31,7 +27,8 @@ use futures::{StreamExt, TryStreamExt, stream};
 use super::aggregator::{Aggregator, Measure, StateColumns, state_type};
 use super::definition::{BUCKET, Definition, Key};
 use super::log::LogReader;
-use super::spill::PairFiles;
+use super::spill::{PairFiles, exchange_hashes};
+use crate::rank::slices;
 
 /// A task that holds less than this has nothing that it is worth to write.
 const LEAST_SPILL: usize = 1 << 16;
@@ -158,7 +155,6 @@ impl ExecutionPlan for FusedExec {
                 Distribution::UnspecifiedDistribution
             }
             Step::Count => Distribution::KeyPartitioned(vec![Arc::new(Column::new(BUCKET, 0))]),
-            Step::Final if self.definition.keys.is_empty() => Distribution::SinglePartition,
             Step::Final => Distribution::KeyPartitioned(self.key_columns()),
         }])
     }
@@ -385,6 +381,9 @@ impl Task {
         let sources = definition.key_sources();
         let mut aggregator = Aggregator::hashed(sources, definition.measures())?;
         let counted = self.step == Step::Final;
+        let measures = definition.measures.iter().enumerate();
+        let widths = measures.map(|(at, m)| Ok(m.measure.state_fields(at, counted)?.len()));
+        let widths: Vec<usize> = widths.collect::<Result<_>>()?;
         while let Some(batch) = input.next().await {
             let _timer = self.metrics.elapsed_compute().timer();
             let batch = batch?;
@@ -398,10 +397,9 @@ impl Task {
                 .take(definition.keys.len())
                 .cloned()
                 .collect();
-            let mut states = Vec::with_capacity(definition.measures.len());
-            for (at, measure) in definition.measures.iter().enumerate() {
-                let fields = measure.measure.state_fields(at, counted)?.len();
-                states.push(columns.by_ref().take(fields).cloned().collect());
+            let mut states: Vec<Vec<ArrayRef>> = Vec::with_capacity(widths.len());
+            for width in &widths {
+                states.push(columns.by_ref().take(*width).cloned().collect());
             }
             aggregator.merge(&keys, &states, batch.num_rows())?;
             reservation.try_resize(aggregator.size())?;
@@ -426,15 +424,7 @@ impl Task {
     fn batches(&self, columns: Vec<ArrayRef>, rows: usize) -> Result<Vec<RecordBatch>> {
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let whole = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?;
-        Ok(self.slices(&whole))
-    }
-
-    fn slices(&self, whole: &RecordBatch) -> Vec<RecordBatch> {
-        let (rows, size) = (whole.num_rows(), self.context.session_config().batch_size());
-        (0..rows)
-            .step_by(size.max(1))
-            .map(|at| whole.slice(at, size.min(rows - at)))
-            .collect()
+        Ok(slices(whole, self.context.session_config().batch_size()))
     }
 
     /// For each bucket the groups that have values in it; each group's other states go with the
@@ -498,12 +488,9 @@ impl Task {
 /// over them. Were they not, only the balance would suffer.
 fn bucket_numbers(buckets: u32) -> Result<Vec<u32>> {
     let candidates: ArrayRef = Arc::new(UInt32Array::from_iter_values(0..buckets * 64));
-    let mut hashes = vec![0u64; candidates.len()];
-    let seed = REPARTITION_RANDOM_STATE.random_state();
-    create_hashes([&candidates], seed, &mut hashes)?;
-    let hashes = UInt64Array::from(hashes);
+    let hashes = exchange_hashes(&candidates)?;
     let mut numbers: Vec<Option<u32>> = vec![None; buckets as usize];
-    for (number, hash) in hashes.values().iter().enumerate() {
+    for (number, hash) in hashes.iter().enumerate() {
         let partition = (hash % u64::from(buckets)) as usize;
         numbers[partition].get_or_insert(number as u32);
     }

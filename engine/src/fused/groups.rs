@@ -224,10 +224,6 @@ impl Groups {
                 }
             }
             Form::Hashed(Hashed { values, numbers }) => {
-                if columns.is_empty() {
-                    out.resize(rows, 0);
-                    return Ok(Numbered::All);
-                }
                 values.intern(columns, numbers)?;
                 if u32::try_from(values.len()).is_err() {
                     return Err(exec_datafusion_err!("more than 2^32 groups in one task"));
@@ -238,8 +234,8 @@ impl Groups {
         Ok(Numbered::All)
     }
 
-    /// The keys of the groups with these numbers, ascending: a column for each source. All groups
-    /// are forgotten by it, but not the layout of dense ones.
+    /// The keys of the groups with these numbers, ascending, of hashed groups all: a column for each
+    /// source. All groups are forgotten by it, but not the layout of dense ones.
     pub(super) fn keys(&mut self, numbers: &[u32]) -> Result<Vec<ArrayRef>> {
         let cells: Vec<u32>;
         match &mut self.form {
@@ -258,26 +254,14 @@ impl Groups {
                 keys.map(|(axis, source)| axis.keys(&source.data_type, numbers))
                     .collect()
             }
-            Form::Hashed(hashed) if self.sources.is_empty() => {
-                hashed.values.clear_shrink(0);
-                Ok(Vec::new())
-            }
             Form::Hashed(hashed) => {
-                let all = numbers.len() == hashed.values.len();
-                // It tells its values only once; emptied, it can be used again.
+                // It tells its values only once, all of them; emptied, it can be used again.
                 let columns = hashed.values.emit(EmitTo::All)?;
                 hashed.values.clear_shrink(0);
-                let indices = UInt32Array::from(numbers.to_vec());
-                let sources = self.sources.iter();
-                let keys = columns.into_iter().zip(sources).map(|(column, source)| {
-                    let column = match all {
-                        true => column,
-                        false => take(&column, &indices, None)?,
-                    };
-                    // Dictionaries and views may come back in another form.
-                    Ok(cast(&column, &source.data_type)?)
-                });
-                keys.collect()
+                let keys = columns.iter().zip(&self.sources);
+                // Dictionaries and views may come back in another form.
+                keys.map(|(column, source)| Ok(cast(column, &source.data_type)?))
+                    .collect()
             }
         }
     }
@@ -304,11 +288,6 @@ fn hashed(sources: &[KeySource]) -> Result<Hashed> {
         .enumerate()
         .map(|(i, source)| Field::new(format!("k{i}"), source.data_type.clone(), true))
         .collect();
-    // Without a key there is nothing to hash; the table is then never asked.
-    let fields = match fields.is_empty() {
-        true => vec![Field::new("k", DataType::Int64, true)],
-        false => fields,
-    };
     Ok(Hashed {
         values: new_group_values(Arc::new(Schema::new(fields)), &GroupOrdering::None)?,
         numbers: Vec::new(),

@@ -34,7 +34,6 @@ pub(super) struct LogReader {
     /// Keys that are the same for all rows.
     constants: Vec<Option<ScalarValue>>,
     unmatched: Vec<Vec<u32>>,
-    codes: Vec<u32>,
 }
 
 /// The attributes of a lookup, numbered.
@@ -86,7 +85,6 @@ impl LogReader {
             definition,
             lookups,
             ends_with,
-            codes: Vec::new(),
         })
     }
 
@@ -191,8 +189,9 @@ impl LogReader {
             let fact_keys = lookup.fact_key.evaluate(batch)?.into_array(rows)?;
             let unmatched = &mut self.unmatched[at];
             let state = &mut self.lookups[at];
-            state.look_up(lookup, date, &fact_keys, &mut self.codes, unmatched)?;
-            keys.push(Arc::new(UInt32Array::from(std::mem::take(&mut self.codes))));
+            let mut codes = Vec::with_capacity(rows);
+            state.look_up(lookup, date, &fact_keys, &mut codes, unmatched)?;
+            keys.push(Arc::new(UInt32Array::from(codes)));
         }
         for (at, key) in definition.keys.iter().enumerate() {
             if let Key::Log(key) = key

@@ -84,6 +84,9 @@ impl FusedNode {
                 *expr = better.unalias();
             }
         }
+        if keys.is_empty() {
+            return plan_err!("a fused aggregation needs a key to group by");
+        }
         let (lookups, dimensions): (Vec<_>, Vec<_>) = lookups.into_iter().unzip();
         Self::build(log, dimensions, lookups, keys, measures)
     }

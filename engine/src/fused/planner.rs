@@ -289,7 +289,7 @@ fn bounds_of(min: &Precision<ScalarValue>, max: &Precision<ScalarValue>) -> Opti
             _ => None,
         }
     };
-    let bounds = integer(min)?.checked_sub(0).zip(integer(max))?;
+    let bounds = integer(min).zip(integer(max))?;
     (bounds.0 <= bounds.1).then_some(bounds)
 }
 

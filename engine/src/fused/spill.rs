@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::BufReader;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, RecordBatch, UInt32Array};
+use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
 use datafusion::arrow::compute::take;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::arrow::ipc::reader::StreamReader;
@@ -55,9 +55,7 @@ impl PairFiles {
 
     /// Adds pairs.
     pub(super) fn write(&mut self, groups: &[u32], values: &ArrayRef) -> Result<()> {
-        let mut hashes = vec![0u64; groups.len()];
-        let seed = REPARTITION_RANDOM_STATE.random_state();
-        create_hashes([values], seed, &mut hashes)?;
+        let hashes = exchange_hashes(values)?;
         let mut rows: Vec<Vec<u32>> = vec![Vec::new(); FILES];
         for (row, hash) in hashes.iter().enumerate() {
             // Bits that have not chosen the task already.
@@ -98,4 +96,15 @@ impl PairFiles {
         }
         Ok(())
     }
+}
+
+/// The hashes by which rows are exchanged between tasks: the same in every process.
+pub(super) fn exchange_hashes(values: &ArrayRef) -> Result<Vec<u64>> {
+    let mut hashes = vec![0u64; values.len()];
+    create_hashes(
+        [values],
+        REPARTITION_RANDOM_STATE.random_state(),
+        &mut hashes,
+    )?;
+    Ok(hashes)
 }

@@ -185,7 +185,8 @@ impl ExecutionPlan for RankExec {
     }
 }
 
-fn slices(batch: RecordBatch, rows: usize) -> Vec<RecordBatch> {
+/// A batch in slices of so many rows.
+pub(crate) fn slices(batch: RecordBatch, rows: usize) -> Vec<RecordBatch> {
     (0..batch.num_rows())
         .step_by(rows.max(1))
         .map(|at| batch.slice(at, rows.min(batch.num_rows() - at)))

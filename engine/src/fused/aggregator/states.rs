@@ -8,17 +8,15 @@ use datafusion::arrow::array::{
 use datafusion::arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use datafusion::arrow::compute::{cast, take};
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type};
-use datafusion::common::hash_utils::create_hashes;
 use datafusion::common::{Result, exec_datafusion_err, internal_datafusion_err};
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 use datafusion::physical_expr::GroupsAccumulatorAdapter;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
-use datafusion::physical_plan::repartition::REPARTITION_RANDOM_STATE;
 
 use super::rows::RowCounts;
 use super::{Measure, State};
 use crate::fused::pairs::PairSet;
-use crate::fused::spill::{CHUNK, PairFiles};
+use crate::fused::spill::{CHUNK, PairFiles, exchange_hashes};
 use crate::fused::texts::TextNumbers;
 
 /// Rows that count: those that are valid and pass the filter. None if all do.
@@ -54,29 +52,17 @@ pub(super) fn insert_lists(
     let offsets = lists.value_offsets();
     let (first, last) = (offsets[0] as usize, offsets[offsets.len() - 1] as usize);
     let values = lists.values().slice(first, last - first);
-    let mut of_values = vec![0u32; values.len()];
-    // A list that is null may still span values.
-    let mut in_null = vec![];
+    // A list that is null may still span values; no group has the largest number.
+    let mut of_values = vec![u32::MAX; values.len()];
     for (row, group) in groups.iter().enumerate() {
-        let span = offsets[row] as usize - first..offsets[row + 1] as usize - first;
-        if lists.is_null(row) {
-            in_null.push(span.clone());
-        }
-        of_values[span].fill(*group);
-    }
-    let kept = |row: usize| !in_null.iter().any(|span| span.contains(&row));
-    match texts {
-        None => {
-            let values = values.as_primitive::<Int64Type>().values();
-            set.insert_all(&of_values, values, kept);
-        }
-        Some(texts) => {
-            let numbers = texts.number(&values)?;
-            let numbers: Vec<i64> = numbers.iter().map(|n| i64::from(*n)).collect();
-            set.insert_all(&of_values, &numbers, kept);
+        if lists.is_valid(row) {
+            let span = offsets[row] as usize - first..offsets[row + 1] as usize - first;
+            of_values[span].fill(*group);
         }
     }
-    Ok(())
+    insert_values(set, texts, &of_values, &values, |row| {
+        of_values[row] != u32::MAX
+    })
 }
 
 pub(super) fn count_column(
@@ -108,18 +94,6 @@ pub(super) fn count_column(
     Ok(Arc::new(Int64Array::from(counts)))
 }
 
-pub(super) fn other_state(
-    accumulator: &mut dyn GroupsAccumulator,
-    present: &[u32],
-) -> Result<Vec<ArrayRef>> {
-    let indices = UInt32Array::from(present.to_vec());
-    let states = accumulator.state(EmitTo::All)?;
-    let taken = states
-        .iter()
-        .map(|column| Ok(take(column, &indices, None)?));
-    taken.collect()
-}
-
 /// A set for the values of a distinct measure, and the numbers of its texts if it has texts.
 pub(super) fn empty_set(
     measure: &Measure,
@@ -140,6 +114,42 @@ pub(super) fn empty_set(
     (Box::new(set), texts)
 }
 
+/// All texts by their numbers, as states carry them; none if values are no texts.
+fn state_texts(texts: &mut Option<Box<TextNumbers>>) -> Result<Option<ArrayRef>> {
+    let texts = texts
+        .as_mut()
+        .map(|texts| Ok(cast(&texts.texts()?, &DataType::LargeUtf8)?));
+    texts.transpose()
+}
+
+/// Values as states carry them: integers, or the texts of which they are the numbers.
+fn value_column(values: Vec<i64>, texts: Option<&ArrayRef>) -> Result<ArrayRef> {
+    let values: ArrayRef = Arc::new(Int64Array::from(values));
+    match texts {
+        None => Ok(values),
+        Some(texts) => Ok(take(texts, &cast(&values, &DataType::UInt32)?, None)?),
+    }
+}
+
+/// Adds the pairs of groups and values, be those Int64 or texts to number, that are kept.
+pub(super) fn insert_values(
+    set: &mut PairSet,
+    texts: Option<&mut TextNumbers>,
+    groups: &[u32],
+    values: &ArrayRef,
+    kept: impl Fn(usize) -> bool,
+) -> Result<()> {
+    match texts {
+        None => set.insert_all(groups, values.as_primitive::<Int64Type>().values(), kept),
+        Some(texts) => {
+            let numbers = texts.number(values)?;
+            let numbers: Vec<i64> = numbers.iter().map(|number| i64::from(*number)).collect();
+            set.insert_all(groups, &numbers, kept);
+        }
+    }
+    Ok(())
+}
+
 /// Writes the pairs of a set, whose groups have got other numbers.
 pub(super) fn write_pairs(
     set: &mut PairSet,
@@ -147,18 +157,12 @@ pub(super) fn write_pairs(
     moved: &[u32],
     files: &mut PairFiles,
 ) -> Result<()> {
-    let all_texts = match texts {
-        Some(texts) => Some(cast(&texts.texts()?, &DataType::LargeUtf8)?),
-        None => None,
-    };
+    let texts = state_texts(texts)?;
     let mut groups: Vec<u32> = Vec::with_capacity(CHUNK);
     let mut values: Vec<i64> = Vec::with_capacity(CHUNK);
     let mut written = Ok(());
     let mut write = |groups: &mut Vec<u32>, values: &mut Vec<i64>| {
-        let mut column: ArrayRef = Arc::new(Int64Array::from(std::mem::take(values)));
-        if let Some(texts) = &all_texts {
-            column = take(texts, &cast(&column, &DataType::UInt32)?, None)?;
-        }
+        let column = value_column(std::mem::take(values), texts.as_ref())?;
         files.write(groups, &column)?;
         groups.clear();
         Ok(())
@@ -197,15 +201,9 @@ pub(super) fn lists(
 ) -> Result<Vec<ListArray>> {
     let mut pairs: Vec<(u32, i64)> = Vec::new();
     set.for_each(|group, value| pairs.push((position[group as usize], value)));
-    let mut values: ArrayRef = Arc::new(Int64Array::from_iter_values(pairs.iter().map(|p| p.1)));
-    if let Some(texts) = texts {
-        let numbers = cast(&values, &DataType::UInt32)?;
-        let of_pairs = take(&texts.texts()?, &numbers, None)?;
-        values = cast(&of_pairs, &DataType::LargeUtf8)?;
-    }
-    let mut hashes = vec![0u64; pairs.len()];
-    let seed = REPARTITION_RANDOM_STATE.random_state();
-    create_hashes([&values], seed, &mut hashes)?;
+    let values = pairs.iter().map(|(_, value)| *value).collect();
+    let values = value_column(values, state_texts(texts)?.as_ref())?;
+    let hashes = exchange_hashes(&values)?;
     // Not by the low bits: the repartition of rows goes by those.
     let bucket = |hash: u64| ((hash >> 32) % u64::from(buckets)) as usize;
     let cell = |at: usize| bucket(hashes[at]) * groups + pairs[at].0 as usize;
