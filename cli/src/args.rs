@@ -92,12 +92,46 @@ pub(crate) enum Command {
     Backfill(BackfillArgs),
     /// Lists the executors of a cluster.
     Executors(ExecutorsArgs),
+    /// Shows hot keys and uneven tasks of a run, or the hot keys of any dataset.
+    Skew(SkewArgs),
     /// Runs a scheduler: calendar, API, recovery.
     Scheduler(Box<SchedulerArgs>),
     /// Runs an executor, which computes for a scheduler.
     Executor(Box<ExecutorArgs>),
     /// Runs a whole cluster on this machine, to try it.
     Dev(DevArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SkewArgs {
+    /// Id of a run of a cluster.
+    #[arg(required_unless_present = "source", conflicts_with = "source")]
+    pub(crate) run: Option<String>,
+    /// A folder, file or pattern to look into instead.
+    #[arg(long, value_name = "PATH", requires = "column")]
+    pub(crate) source: Option<String>,
+    /// The column whose keys are counted.
+    #[arg(long, value_name = "NAME", requires = "source")]
+    pub(crate) column: Option<String>,
+    /// How the files of the source are written.
+    #[arg(long, value_enum, default_value_t = SkewFormat::Parquet, value_name = "FORMAT")]
+    pub(crate) source_format: SkewFormat,
+    /// Files of the source to read at most, evenly chosen.
+    #[arg(long, default_value = "64")]
+    pub(crate) files: std::num::NonZeroUsize,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterChoice,
+}
+
+/// How files are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SkewFormat {
+    /// Apache Parquet.
+    Parquet,
+    /// Text with commas, and the columns' names in the first line.
+    Csv,
+    /// One JSON object a line.
+    Json,
 }
 
 #[derive(Debug, Args)]

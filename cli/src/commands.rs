@@ -13,5 +13,6 @@ pub(crate) mod rankings;
 pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod scheduler;
+pub(crate) mod skew;
 pub(crate) mod spec;
 pub(crate) mod submit;

@@ -13,6 +13,7 @@ mod nodes;
 mod outcome;
 mod output;
 mod progress;
+mod skew;
 mod table;
 
 use std::process::ExitCode;
@@ -70,6 +71,7 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
             Command::Gaps(args) => commands::gaps::run(&environment, args).await,
             Command::Backfill(args) => commands::backfill::run(&environment, args).await,
             Command::Executors(args) => commands::executors::run(&environment, args).await,
+            Command::Skew(args) => commands::skew::run(&environment, &args).await,
             Command::Scheduler(args) => commands::scheduler::run(&environment, &args).await,
             Command::Executor(args) => commands::executor::run(&environment, &args).await,
             Command::Dev(args) => commands::dev::run(&environment, &args).await,

@@ -64,7 +64,9 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
             )
             || matches!(
                 unboxed::<rankmill_engine::Error>(cause),
-                Some(rankmill_engine::Error::Location { .. })
+                Some(
+                    rankmill_engine::Error::Location { .. } | rankmill_engine::Error::Column { .. }
+                )
             )
             || matches!(
                 unboxed::<jobs::publication::Error>(cause),

@@ -12,6 +12,7 @@ use datafusion::physical_plan::collect;
 use crate::error::Result;
 use crate::progress::{ScanProgress, scan_progress};
 use crate::session::Session;
+use crate::skew::{self, SkewReport};
 
 /// How often progress is told.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
@@ -25,6 +26,8 @@ pub struct Computed {
     pub batches: Vec<RecordBatch>,
     /// What the scans have read.
     pub scanned: ScanProgress,
+    /// What was skewed.
+    pub skew: SkewReport,
 }
 
 /// Computes plans. Dropping the future of [`execute`](Compute::execute) stops the computation.
@@ -73,6 +76,7 @@ impl Compute for Embedded {
             schema: physical.schema(),
             batches,
             scanned,
+            skew: skew::embedded(&physical),
         })
     }
 }

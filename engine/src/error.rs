@@ -80,6 +80,14 @@ pub enum Error {
         /// Folder or pattern.
         path: String,
     },
+    /// A column that a source doesn't have, or not of a type that is needed.
+    #[error("'{path}' {reason}")]
+    Column {
+        /// Folder or pattern.
+        path: String,
+        /// What is wrong with the column.
+        reason: String,
+    },
     /// Planning or executing failed.
     #[error("the computation failed")]
     Compute(#[source] Box<DataFusionError>),

@@ -34,7 +34,7 @@ pub(crate) mod wire;
 pub use exec::FusedExec;
 pub use node::{FusedNode, KeySpec, LookupSpec, MeasureSpec};
 pub use planner::can_look_up;
-pub(crate) use planner::{WholeDates, plan};
+pub(crate) use planner::{WholeDates, counts_distinct, plan};
 
 use datafusion::logical_expr::LogicalPlan;
 

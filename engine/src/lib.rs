@@ -16,6 +16,7 @@ mod progress;
 pub mod rank;
 pub mod rules;
 mod session;
+pub mod skew;
 pub mod source;
 pub mod store;
 pub mod transport;

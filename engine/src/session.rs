@@ -16,7 +16,7 @@ use crate::functions::{aggregate_functions, scalar_functions};
 use crate::fused::WholeDates;
 use crate::progress::ScanProgress;
 use crate::rank::RankingQueryPlanner;
-use crate::rules::Aggregates;
+use crate::rules::optimizer_rules;
 use crate::store::{RetryPolicy, Stores};
 
 /// What a session may use.
@@ -111,7 +111,7 @@ fn state(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> Result<SessionState
         .with_runtime_env(runtime)
         .with_default_features()
         .with_query_planner(Arc::new(RankingQueryPlanner))
-        .with_optimizer_rule(Arc::new(Aggregates::default()))
+        .with_optimizer_rules(optimizer_rules())
         .with_physical_optimizer_rule(Arc::new(WholeDates))
         .build();
     register_functions(&mut state)?;

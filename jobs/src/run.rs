@@ -12,6 +12,7 @@ use chrono::NaiveDate;
 use datafusion::arrow::array::RecordBatch;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use rankmill_engine::skew::SkewReport;
 use rankmill_engine::{Location, ScanProgress, Session};
 
 pub use compute::explain;
@@ -57,6 +58,8 @@ pub trait Observer: Send + Sync {
     fn progress(&self, scanned: ScanProgress);
     /// The computation of a date is done, its publication begins.
     fn publishing(&self, date: NaiveDate);
+    /// What was skewed in a computation that ended well.
+    fn skewed(&self, _found: &SkewReport) {}
     /// A computation begins anew.
     fn retrying(&self, reason: &Error);
     /// A date is done.
@@ -76,6 +79,8 @@ pub struct RunReport {
     pub null_items: u64,
     /// For each lookup.
     pub unmatched: Vec<Unmatched>,
+    /// What was skewed, and what was done about it.
+    pub skew: SkewReport,
     /// From listing the input to the last commit.
     pub elapsed: Duration,
 }
@@ -160,6 +165,7 @@ pub async fn run(
         rows: 0,
         null_items: 0,
         unmatched: Vec::new(),
+        skew: SkewReport::default(),
         elapsed: Duration::ZERO,
     };
     if let Some(first) = dates.first() {
@@ -250,6 +256,8 @@ impl Pass<'_> {
         report.scanned.bytes += computed.scanned.bytes;
         report.scanned.tasks += computed.scanned.tasks;
         report.scanned.tasks_done += computed.scanned.tasks_done;
+        self.observer.skewed(&computed.skew);
+        report.skew.add(computed.skew.clone());
         for date in todo {
             let Some(publication) = publications.remove(&date) else {
                 continue;

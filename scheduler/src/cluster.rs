@@ -9,6 +9,7 @@ mod collect;
 mod compute;
 mod executors;
 mod shape;
+mod skew;
 mod watch;
 
 use std::net::SocketAddr;
@@ -17,7 +18,7 @@ use std::time::Duration;
 
 use ballista_core::config::BallistaConfig;
 use ballista_core::serde::BallistaPhysicalExtensionCodec;
-use ballista_scheduler::cluster::BallistaCluster;
+use ballista_scheduler::cluster::{BallistaCluster, JobState};
 use ballista_scheduler::config::{SchedulerConfig, TaskDistributionPolicy};
 use ballista_scheduler::scheduler_process::{create_scheduler, start_grpc_service_with_listener};
 use ballista_scheduler::scheduler_server::SchedulerServer;
@@ -77,6 +78,8 @@ impl Default for Options {
 /// A running Ballista scheduler.
 pub struct Cluster {
     server: Server,
+    /// Ballista's jobs that have ended.
+    ended: Arc<dyn JobState>,
     options: Options,
     address: SocketAddr,
     endpoint: EndpointOverride,
@@ -169,6 +172,7 @@ impl Cluster {
         let cluster = BallistaCluster::new_from_config(&config)
             .await
             .map_err(ballista)?;
+        let ended = cluster.job_state();
         let server = create_scheduler::<LogicalPlanNode, PhysicalPlanNode>(cluster, config)
             .await
             .map_err(ballista)?;
@@ -180,6 +184,7 @@ impl Cluster {
         });
         Ok(Arc::new(Self {
             server,
+            ended,
             options,
             address,
             endpoint,

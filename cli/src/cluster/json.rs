@@ -86,6 +86,7 @@ pub(crate) fn run_json(run: &Run) -> Value {
         .iter()
         .map(|event| json!({ "at": time(event.at), "message": event.message }))
         .collect();
+    value["skew"] = serde_json::from_str(&run.skew).unwrap_or(Value::Null);
     value["progress"] = run.progress.as_ref().map_or(Value::Null, progress_json);
     value
 }
@@ -176,6 +177,7 @@ mod tests {
             }],
             progress: None,
             submitted_by: String::new(),
+            skew: r#"{"stages":[]}"#.into(),
         };
         let expected = json!({
             "id": "0190",
@@ -207,6 +209,7 @@ mod tests {
                 "date": "2026-01-01", "outcome": "published", "generation": 3, "rows": 10,
             }],
             "events": [{ "at": "1970-01-01T00:00:01Z", "message": "begun" }],
+            "skew": { "stages": [] },
             "progress": null,
         });
         assert_eq!(run_json(&run), expected);

@@ -12,6 +12,7 @@ use crate::human;
 use crate::outcome::FAILED;
 use crate::output;
 use crate::progress::Progress;
+use crate::skew;
 use crate::table;
 
 pub(crate) async fn run(environment: &Environment, args: &RunArgs) -> anyhow::Result<u8> {
@@ -119,6 +120,7 @@ fn summary(job: &Job, report: &RunReport) -> String {
             human::grouped(report.null_items.into())
         ));
     }
+    text.push_str(&skew::brief(&report.skew));
     text
 }
 
@@ -153,6 +155,7 @@ fn to_json(job: &Job, report: &RunReport) -> serde_json::Value {
         "files_read": report.scanned.files_done,
         "null_items": report.null_items,
         "unmatched": unmatched.collect::<Vec<_>>(),
+        "skew": report.skew,
         "elapsed_seconds": report.elapsed.as_secs_f64(),
         "peak_memory_bytes": peak_memory_bytes(),
     })

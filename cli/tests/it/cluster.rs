@@ -103,6 +103,20 @@ fn a_run_is_queued_followed_and_repeated() {
         (&json!(1), &Value::Null)
     );
 
+    let skew = node.json(&["skew", done["id"].as_str().unwrap()]);
+    assert_eq!(skew["columns"][0]["column"], "item");
+    assert!(
+        skew["stages"][0]["tasks"][0]["rows"].as_u64() > Some(0),
+        "{skew}"
+    );
+    let text = node
+        .run(&["skew", done["id"].as_str().unwrap()])
+        .ok()
+        .stdout;
+    for part in ["item (group key)", "aggregate: ", "decisions"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+
     // The same request under the same key is the same run.
     let keyed = [&of_date[..], &["--force", "--idempotency-key", "once"]].concat();
     let first = node.json(&keyed);

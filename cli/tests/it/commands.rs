@@ -147,3 +147,38 @@ fn a_lake_can_be_generated_from_the_command_line() {
         );
     }
 }
+
+#[test]
+fn hot_keys_of_a_dataset_are_found() {
+    let lake = lake();
+    let root = lake.folder().to_str().unwrap();
+    let clicks = format!("{root}/stage/ticket_clicks");
+    let of_items = ["skew", "--source", &clicks, "--column", "performance_id"];
+    let skew = lake.json(&of_items);
+    let truth = &skew["found"]["rows"];
+    assert!(truth.as_u64().unwrap() > 0, "{skew}");
+    let hottest = skew["found"]["keys"][0]["key"].as_str().unwrap();
+    let text = lake.run(&of_items).ok().stdout;
+    for part in [
+        "performance_id",
+        hottest,
+        "Zipf exponent",
+        "x with 256",
+        "looked up",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let one = [&of_items[..], &["--files", "1"]].concat();
+    let one = lake.json(&one);
+    assert_eq!(one["files_read"], 1);
+    assert!(one["files"].as_u64() > Some(1), "{one}");
+
+    lake.run(&["skew", "--source", &clicks, "--column", "performance"])
+        .fails(2, &["'performance'", "performance_id"]);
+    lake.run(&["skew", "--source", &clicks])
+        .fails(2, &["--column"]);
+    lake.run(&["skew"]).fails(2, &["RUN"]);
+    let nowhere = format!("{root}/nowhere");
+    lake.run(&["skew", "--source", &nowhere, "--column", "a"])
+        .fails(1, &["nowhere"]);
+}

@@ -45,6 +45,8 @@ pub(super) struct Aggregator {
     states: Vec<State>,
     numbers: Vec<u32>,
     wide_numbers: Vec<usize>,
+    /// Whether a key lay outside of what was expected.
+    laid_out: bool,
 }
 
 impl Aggregator {
@@ -58,6 +60,7 @@ impl Aggregator {
             states: Vec::new(),
             numbers: Vec::new(),
             wide_numbers: Vec::new(),
+            laid_out: false,
         }
     }
 
@@ -231,6 +234,7 @@ impl Aggregator {
 
     /// Moves everything to groups that have room for `keys` as well.
     fn lay_out(&mut self, mut old: Groups, keys: &[ArrayRef]) -> Result<Groups> {
+        self.laid_out = true;
         let mut new = old.widened(keys)?;
         let before = old.len();
         let present = seen(&old, &self.rows);
@@ -280,6 +284,18 @@ impl Aggregator {
             }
         }
         Ok(new)
+    }
+
+    /// How groups are numbered now, for people; none before the first row.
+    pub(super) fn groups_form(&self) -> Option<&'static str> {
+        let dense = self.groups.as_ref()?.is_dense();
+        Some(match (dense, self.laid_out) {
+            (true, false) => "groups are array indices: statistics say that their keys are few",
+            (true, true) => {
+                "groups are array indices, laid out anew for keys that statistics didn't know of"
+            }
+            (false, _) => "groups are hashed: their keys are many, or of a type without order",
+        })
     }
 
     fn present(&self) -> Vec<u32> {

@@ -26,9 +26,10 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use super::aggregator::{Aggregator, Measure, StateColumns, state_type};
 use super::definition::{BUCKET, Definition, Key};
-use super::log::LogReader;
+use super::log::{LogReader, column_name};
 use super::spill::{PairFiles, exchange_hashes};
 use crate::rank::slices;
+use crate::skew::{INPUT_ROWS, note, tell};
 
 /// A task that holds less than this has nothing that it is worth to write.
 const LEAST_SPILL: usize = 1 << 16;
@@ -100,6 +101,51 @@ impl FusedExec {
         self.step
     }
 
+    /// What the step does, in a word or two.
+    pub(crate) fn step_name(&self) -> String {
+        let fields = self.definition.output.fields();
+        match self.step {
+            Step::Single { date: None } => "single".to_owned(),
+            Step::Single { date: Some(at) } => {
+                format!("single by {}", fields[at].name().trim_start_matches('_'))
+            }
+            Step::Partial { buckets: 0 } => "partial".to_owned(),
+            Step::Partial { buckets } => format!("partial in {buckets} buckets"),
+            Step::Count => "count".to_owned(),
+            Step::Final => "final".to_owned(),
+        }
+    }
+
+    /// What the plan does about skew, and why.
+    pub(crate) fn decisions(&self) -> Vec<String> {
+        let step = match self.step {
+            Step::Single { date: Some(_) } => {
+                "tasks have whole dates: nothing is exchanged, and a hot key is a counter like any other"
+            }
+            Step::Single { date: None } => {
+                "one task aggregates all: there is no more to read, or an exchange might outgrow the \
+                 memory that is allowed"
+            }
+            Step::Partial { buckets: 0 } => {
+                "tasks aggregate before the exchange: of a hot key each sends one row"
+            }
+            Step::Partial { .. } => {
+                "distinct values go to the tasks by their own hash: those of a hot key are spread \
+                 over all"
+            }
+            Step::Count | Step::Final => return Vec::new(),
+        };
+        let lookups = self.definition.lookups.iter().map(|lookup| {
+            format!(
+                "{} is looked up in a table of {} rows, built once in each process: rows aren't \
+                 shuffled by it",
+                column_name(&lookup.fact_key),
+                lookup.rows
+            )
+        });
+        lookups.chain([step.to_owned()]).collect()
+    }
+
     /// The keys as columns of the input's states.
     fn key_columns(&self) -> Vec<Arc<dyn PhysicalExpr>> {
         let keys = self.definition.key_fields().enumerate();
@@ -116,14 +162,7 @@ impl DisplayAs for FusedExec {
             let names: Vec<&str> = fields.iter().map(|field| field.name().as_str()).collect();
             names.join(", ")
         };
-        let step = match self.step {
-            Step::Single { date: None } => "single".to_owned(),
-            Step::Single { date: Some(at) } => format!("single by {}", fields[at].name()),
-            Step::Partial { buckets: 0 } => "partial".to_owned(),
-            Step::Partial { buckets } => format!("partial in {buckets} buckets"),
-            Step::Count => "count".to_owned(),
-            Step::Final => "final".to_owned(),
-        };
+        let step = self.step_name();
         write!(
             f,
             "FusedExec: {step}, keys=[{}], measures=[{}], lookups={}",
@@ -196,6 +235,8 @@ impl ExecutionPlan for FusedExec {
             schema: Arc::clone(&self.schema),
             metrics: BaselineMetrics::new(&self.metrics, partition),
             spills: MetricBuilder::new(&self.metrics).spill_count(partition),
+            rows: MetricBuilder::new(&self.metrics).counter(INPUT_ROWS, partition),
+            told: (self.metrics.clone(), partition),
             context,
         };
         let name = format!("FusedExec[{partition}]");
@@ -227,6 +268,10 @@ struct Task {
     metrics: BaselineMetrics,
     /// How many times distinct values went to disk.
     spills: Count,
+    /// Rows taken in.
+    rows: Count,
+    /// Where the task tells what was skewed, and its partition.
+    told: (ExecutionPlanMetricsSet, usize),
     context: Arc<TaskContext>,
 }
 
@@ -261,8 +306,10 @@ impl Task {
         let mut spilled: Option<Spilled> = None;
         while let Some(batch) = input.next().await {
             let _timer = self.metrics.elapsed_compute().timer();
+            let batch = batch?;
+            self.rows.add(batch.num_rows());
             reader.add(
-                &batch?,
+                &batch,
                 &mut current,
                 &mut aggregator,
                 |reader, date, aggregator| {
@@ -290,6 +337,20 @@ impl Task {
         let last = current.flatten();
         if done.contains(&last) && current.is_some() {
             return internal_err!("the rows of a date don't follow on each other");
+        }
+        let (metrics, partition) = &self.told;
+        if spilled.is_some() {
+            note(
+                metrics,
+                *partition,
+                "distinct values went to disk: memory was short",
+            );
+        }
+        if let Some(form) = aggregator.groups_form() {
+            note(metrics, *partition, form);
+        }
+        for found in reader.hot_columns()? {
+            tell(metrics, *partition, &found);
         }
         results.extend(self.end(&mut reader, last, &mut aggregator, spilled)?);
         Ok(results)

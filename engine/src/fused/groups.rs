@@ -182,6 +182,11 @@ impl Groups {
         matches!(self.form, Form::Dense(_)) && self.compact.is_none()
     }
 
+    /// Whether numbers are computed from the keys.
+    pub(super) fn is_dense(&self) -> bool {
+        matches!(self.form, Form::Dense(_))
+    }
+
     /// One more than the largest number.
     pub(super) fn len(&self) -> usize {
         match (&self.form, &self.compact) {

@@ -11,7 +11,9 @@ use datafusion::arrow::datatypes::{DataType, Date32Type, Field, Schema, UInt32Ty
 use datafusion::common::{Result, ScalarValue, exec_err};
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::EmitTo;
+use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Literal;
+use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
 
@@ -19,11 +21,15 @@ use super::aggregator::{Aggregator, Argument};
 use super::definition::{Definition, Key, Lookup};
 use super::dimension::{Composed, Dimension, FIRST_ROW, dimension};
 use super::groups::KeySource;
+use crate::skew::{ColumnSketch, HotColumn, Role};
 
 /// A table for a date is composed when it has one row for so many places.
 const PLACES_PER_ROW: usize = 8;
 /// Beyond so many runs of equal dates a batch is sorted by date first.
 const MAX_RUNS: usize = 16;
+
+/// Hot keys that a task tells of a column.
+const TOLD_KEYS: usize = 48;
 
 /// Turns batches of the log into groups of an [`Aggregator`].
 pub(super) struct LogReader {
@@ -34,6 +40,10 @@ pub(super) struct LogReader {
     /// Keys that are the same for all rows.
     constants: Vec<Option<ScalarValue>>,
     unmatched: Vec<Vec<u32>>,
+    /// What is found hot of the key of each lookup, where its type can be told.
+    lookup_sketches: Vec<Option<ColumnSketch>>,
+    /// The same for each key that the log is grouped by.
+    key_sketches: Vec<Option<ColumnSketch>>,
 }
 
 /// The attributes of a lookup, numbered.
@@ -79,13 +89,32 @@ impl LogReader {
             Key::Log(key) => key.downcast_ref::<Literal>().map(|key| key.value().clone()),
             Key::Attribute { .. } => None,
         });
+        let facts = definition.lookups.iter();
+        let facts = facts.map(|lookup| sketch_of(&lookup.fact_key, Role::JoinKey, &definition));
+        let keys = definition.keys.iter().map(|key| match key {
+            Key::Log(key) => sketch_of(key, Role::GroupKey, &definition),
+            Key::Attribute { .. } => None,
+        });
         Ok(Self {
             unmatched: vec![Vec::new(); lookups.len()],
             constants: constants.collect(),
+            lookup_sketches: facts.collect(),
+            key_sketches: keys.collect(),
             definition,
             lookups,
             ends_with,
         })
+    }
+
+    /// What was found hot so far.
+    pub(super) fn hot_columns(&self) -> Result<Vec<HotColumn>> {
+        let all = self
+            .lookup_sketches
+            .iter()
+            .chain(&self.key_sketches)
+            .flatten();
+        all.filter_map(|sketch| sketch.finish(TOLD_KEYS).transpose())
+            .collect()
     }
 
     /// Whether the key is one that the aggregation groups by itself: of the log, not the one that
@@ -187,6 +216,9 @@ impl LogReader {
         let mut keys: Vec<ArrayRef> = Vec::with_capacity(definition.keys.len());
         for (at, lookup) in definition.lookups.iter().enumerate() {
             let fact_keys = lookup.fact_key.evaluate(batch)?.into_array(rows)?;
+            if let Some(sketch) = &mut self.lookup_sketches[at] {
+                sketch.add(&fact_keys)?;
+            }
             let unmatched = &mut self.unmatched[at];
             let state = &mut self.lookups[at];
             let mut codes = Vec::with_capacity(rows);
@@ -197,7 +229,11 @@ impl LogReader {
             if let Key::Log(key) = key
                 && self.is_grouped(at)
             {
-                keys.push(key.evaluate(batch)?.into_array(rows)?);
+                let values = key.evaluate(batch)?.into_array(rows)?;
+                if let Some(sketch) = &mut self.key_sketches[at] {
+                    sketch.add(&values)?;
+                }
+                keys.push(values);
             }
         }
         let mut arguments = Vec::with_capacity(definition.measures.len());
@@ -252,6 +288,24 @@ impl LogReader {
             }
         });
         keys.collect()
+    }
+}
+
+fn sketch_of(
+    key: &Arc<dyn PhysicalExpr>,
+    role: Role,
+    definition: &Definition,
+) -> Option<ColumnSketch> {
+    let data_type = key.data_type(&definition.log_schema).ok()?;
+    ColumnSketch::new(&column_name(key), role, &data_type)
+}
+
+/// The column that an expression is over, if it is just one; else the expression.
+pub(super) fn column_name(expr: &Arc<dyn PhysicalExpr>) -> String {
+    let mut columns = collect_columns(expr).into_iter();
+    match (columns.next(), columns.next()) {
+        (Some(column), None) => column.name().to_owned(),
+        _ => expr.to_string(),
     }
 }
 

@@ -7,7 +7,7 @@ use datafusion::catalog::Session;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{Result, ScalarValue, internal_datafusion_err, internal_err};
+use datafusion::common::{DFSchema, Result, ScalarValue, internal_datafusion_err, internal_err};
 use datafusion::datasource::physical_plan::FileScanConfig;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::memory_pool::MemoryLimit;
@@ -161,7 +161,7 @@ fn define(
                 let built = LoweredAggregateBuilder::new(expr, log_schema, &schema, props, context)
                     .with_name(name.as_str())
                     .build()?;
-                match distinct_argument(expr, node)? {
+                match distinct_argument(expr, log_schema)? {
                     _ if counts_rows(expr) => MeasureOf {
                         measure: Measure::Rows,
                         arguments: Vec::new(),
@@ -236,7 +236,7 @@ fn counts_rows(expr: &Expr) -> bool {
 
 /// The values that `count(distinct x)` counts, as Int64 or Utf8View; none if it is another
 /// aggregate, or of another type.
-fn distinct_argument(expr: &Expr, node: &FusedNode) -> Result<Option<Expr>> {
+fn distinct_argument(expr: &Expr, log: &DFSchema) -> Result<Option<Expr>> {
     let Some(call) = aggregate_of(expr) else {
         return Ok(None);
     };
@@ -248,7 +248,7 @@ fn distinct_argument(expr: &Expr, node: &FusedNode) -> Result<Option<Expr>> {
     if !counts || !call.params.order_by.is_empty() {
         return Ok(None);
     }
-    let data_type = argument.get_type(node.log().schema())?;
+    let data_type = argument.get_type(log)?;
     let value_type = match &data_type {
         t if is_dense_integer(t) => DataType::Int64,
         t if t.is_string() => DataType::Utf8View,
@@ -258,6 +258,11 @@ fn distinct_argument(expr: &Expr, node: &FusedNode) -> Result<Option<Expr>> {
         true => argument.clone(),
         false => cast(argument.clone(), value_type),
     }))
+}
+
+/// Whether an aggregate over `log` counts distinct values of a type that can be packed or numbered.
+pub(crate) fn counts_distinct(expr: &Expr, log: &DFSchema) -> Result<bool> {
+    Ok(distinct_argument(expr, log)?.is_some())
 }
 
 /// An expression over the columns of `schema`, by their names.

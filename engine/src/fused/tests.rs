@@ -11,6 +11,7 @@ use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::datasource::MemTable;
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder};
 use datafusion::physical_plan::{ExecutionPlan, collect, displayable};
+use datafusion::prelude::SessionContext;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
@@ -101,13 +102,20 @@ fn texts(batches: &[RecordBatch], schema: &SchemaRef) -> Vec<String> {
     rows
 }
 
-/// What the operator found, what DataFusion did, and the operator's plan. `memory` is the
-/// operator's.
-async fn both(
-    rows: &[Row],
-    query: &Query,
-    memory: Option<usize>,
-) -> (Vec<String>, Vec<String>, Arc<dyn ExecutionPlan>) {
+/// What was found, in three ways.
+struct Found {
+    /// By a node with lookups.
+    node: Vec<String>,
+    /// By rankmill's session, from SQL.
+    sql: Vec<String>,
+    /// By DataFusion as it comes.
+    expected: Vec<String>,
+    /// The node's plan.
+    plan: Arc<dyn ExecutionPlan>,
+}
+
+/// `memory` is the node's.
+async fn find(rows: &[Row], query: &Query, memory: Option<usize>) -> Found {
     let session = Session::new(&SessionOptions {
         threads: Some(query.partitions),
         ..SessionOptions::default()
@@ -125,7 +133,10 @@ async fn both(
         partitions[i % query.partitions].push(batch(rows, &query.item));
     }
     let log = MemTable::try_new(log_schema(&query.item), partitions).unwrap();
-    context.register_table("log", Arc::new(log)).unwrap();
+    let log = Arc::new(log);
+    let plain = SessionContext::new_with_config(context.copied_config());
+    plain.register_table("log", Arc::clone(&log) as _).unwrap();
+    context.register_table("log", log).unwrap();
     let users = RecordBatch::try_from_iter_with_nullable(vec![
         (
             "key",
@@ -146,8 +157,11 @@ async fn both(
     ])
     .unwrap();
     let users_schema = users.schema();
-    let users = MemTable::try_new(users_schema, vec![vec![users]]).unwrap();
-    context.register_table("users", Arc::new(users)).unwrap();
+    let users = Arc::new(MemTable::try_new(users_schema, vec![vec![users]]).unwrap());
+    plain
+        .register_table("users", Arc::clone(&users) as _)
+        .unwrap();
+    context.register_table("users", users).unwrap();
 
     let measures: Vec<String> = query
         .measures
@@ -179,9 +193,11 @@ async fn both(
         measures.join(", "),
         numbers.join(", ")
     );
-    let expected = context.sql(&sql).await.unwrap();
+    let expected = plain.sql(&sql).await.unwrap();
     let schema = Arc::clone(expected.schema().inner());
     let expected = texts(&expected.collect().await.unwrap(), &schema);
+    let by_rule = context.sql(&sql).await.unwrap();
+    let by_rule = texts(&by_rule.collect().await.unwrap(), &schema);
 
     let log = context.table("log").await.unwrap();
     let expr = |sql: &str| context.parse_sql_expr(sql, log.schema()).unwrap();
@@ -234,8 +250,12 @@ async fn both(
         .unwrap();
     let physical = context.state().create_physical_plan(&plan).await.unwrap();
     let found = collect(Arc::clone(&physical), limited.context().task_ctx()).await;
-    let found = texts(&found.unwrap(), &physical.schema());
-    (found, expected, physical)
+    Found {
+        node: texts(&found.unwrap(), &physical.schema()),
+        sql: by_rule,
+        expected,
+        plan: physical,
+    }
 }
 
 fn rows() -> impl Strategy<Value = Vec<Row>> {
@@ -313,8 +333,10 @@ proptest! {
 
     #[test]
     fn equals_an_aggregation_over_joins(rows in rows(), query in query()) {
-        let (found, expected, plan) = runtime().block_on(both(&rows, &query, None));
-        prop_assert_eq!(found, expected, "{}", displayable(plan.as_ref()).indent(false));
+        let found = runtime().block_on(find(&rows, &query, None));
+        let plan = displayable(found.plan.as_ref());
+        prop_assert_eq!(&found.node, &found.expected, "{}", plan.indent(false));
+        prop_assert_eq!(&found.sql, &found.expected);
     }
 }
 
@@ -359,10 +381,11 @@ fn distinct_values_go_to_disk_where_memory_is_short() {
             users: (0..40_000).map(|user| (user, Some(user % 5))).collect(),
         };
         let memory = Some(1 << 20);
-        let (found, expected, plan) = runtime().block_on(both(&rows, &query, memory));
-        assert_eq!(found, expected);
+        let found = runtime().block_on(find(&rows, &query, memory));
+        assert_eq!(found.node, found.expected);
+        let plan = &found.plan;
         let spills = |plan: &Arc<dyn ExecutionPlan>| plan.metrics()?.spill_count();
         let fused = plan.children()[0];
-        assert!(spills(&plan).or(spills(fused)).unwrap_or(0) > 0, "{plan:?}");
+        assert!(spills(plan).or(spills(fused)).unwrap_or(0) > 0, "{plan:?}");
     }
 }

@@ -8,6 +8,7 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::concat_batches;
 use datafusion::error::DataFusionError;
 use datafusion::physical_plan::{ExecutionPlan, displayable};
+use rankmill_engine::skew::SkewReport;
 use rankmill_engine::source::find_broken_file;
 use rankmill_engine::{ScanProgress, Session};
 
@@ -24,6 +25,7 @@ pub(super) struct Computed {
     /// Of a ranking; a date without any row is missing.
     pub(super) totals: BTreeMap<NaiveDate, Totals>,
     pub(super) scanned: ScanProgress,
+    pub(super) skew: SkewReport,
 }
 
 impl Computed {
@@ -85,6 +87,7 @@ async fn compute_ranking(
         rows,
         totals,
         scanned: computed.scanned,
+        skew: computed.skew,
     })
 }
 
@@ -111,6 +114,7 @@ async fn compute_query(
         rows: query_rows(&computed.schema, &computed.batches).map_err(failed)?,
         totals: BTreeMap::new(),
         scanned: computed.scanned,
+        skew: computed.skew,
     })
 }
 

@@ -149,6 +149,10 @@ pub(super) fn run(view: model::RunView) -> proto::Run {
             tasks_done: progress.tasks_done,
         }),
         submitted_by: view.submitted_by.unwrap_or_default(),
+        skew: view
+            .skew
+            .and_then(|skew| serde_json::to_string(&skew).ok())
+            .unwrap_or_default(),
         summary: Some(summary(view.summary)),
     }
 }

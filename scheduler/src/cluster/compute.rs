@@ -14,6 +14,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use datafusion::prelude::{SessionConfig, SessionContext};
+use rankmill_engine::skew::{SkewReport, decisions};
 use rankmill_engine::{
     ClusterFault, Compute, Computed, Embedded, Error, Result, ScanProgress, Session, scan_bytes,
 };
@@ -61,17 +62,20 @@ impl Compute for Cluster {
                 return Embedded.execute(session, name, plan, progress).await;
             };
             let schema = physical.schema();
+            let decided = decisions(&physical);
             // What looks stalled may only be slow: each time it is given more time.
             let patience = self.options.stall_timeout * (1 << (submission - 1));
             match self
                 .submit(name, context, physical, patience, progress)
                 .await
             {
-                Ok((batches, scanned)) => {
+                Ok((batches, scanned, mut skew)) => {
+                    skew.decisions.splice(0..0, decided);
                     return Ok(Computed {
                         batches: with_schema(&schema, batches)?,
                         schema,
                         scanned,
+                        skew,
                     });
                 }
                 Err(Failure::Anew(reason)) => {
@@ -153,7 +157,7 @@ impl Cluster {
         physical: Arc<dyn ExecutionPlan>,
         stall_timeout: Duration,
         progress: &(dyn Fn(ScanProgress) + Sync),
-    ) -> Result<(Vec<RecordBatch>, ScanProgress), Failure> {
+    ) -> Result<(Vec<RecordBatch>, ScanProgress, SkewReport), Failure> {
         let (told, mut tell) = tokio::sync::mpsc::channel(64);
         let submitted = self
             .server
@@ -218,7 +222,7 @@ impl Cluster {
             }),
         })?;
         guard.ended();
-        Ok((batches, scanned))
+        Ok((batches, scanned, self.skew_of(&job).await))
     }
 
     /// Tasks must not be sent to a lost executor again; Ballista itself would notice later.

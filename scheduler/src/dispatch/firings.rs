@@ -103,6 +103,7 @@ impl Run {
             attempts: Vec::new(),
             dates: Vec::new(),
             events: Vec::new(),
+            skew: None,
             error: None,
             cancel_requested: false,
             idempotency_key: None,

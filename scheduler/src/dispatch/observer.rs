@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use rankmill_engine::ScanProgress;
+use rankmill_engine::skew::SkewReport;
 use rankmill_jobs::{DateOutcome, DateReport, Error, Observer};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
@@ -19,6 +20,7 @@ use crate::model::{DateResult, Run, RunState};
 pub(super) enum Note {
     Publishing,
     Date(DateResult),
+    Skew(Box<SkewReport>),
     Said(DateTime<Utc>, String),
 }
 
@@ -31,6 +33,8 @@ pub(super) struct RunObserver {
     publishing: watch::Sender<bool>,
     /// Scanned in computations before this one, and what the last was seen to have scanned.
     scanned: std::sync::Mutex<(ScanProgress, ScanProgress)>,
+    /// What was skewed in all computations of the run, those of earlier attempts too.
+    skew: std::sync::Mutex<SkewReport>,
 }
 
 /// What is to be recorded, and is not yet.
@@ -49,6 +53,7 @@ pub(super) fn observe(cell: &Arc<RunCell>, metrics: &Metrics) -> (RunObserver, N
         notes,
         publishing,
         scanned: std::sync::Mutex::default(),
+        skew: std::sync::Mutex::new(cell.run().skew.clone().unwrap_or_default()),
     };
     let notes = Notes {
         arriving,
@@ -106,6 +111,15 @@ impl Observer for RunObserver {
     fn publishing(&self, _date: NaiveDate) {
         self.publishing.send_replace(true);
         self.note(Note::Publishing);
+    }
+
+    fn skewed(&self, found: &SkewReport) {
+        let mut skew = self
+            .skew
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        skew.add(found.clone());
+        self.note(Note::Skew(Box::new(skew.clone())));
     }
 
     fn retrying(&self, reason: &Error) {
@@ -186,6 +200,7 @@ impl Notes {
                     }
                     put_date(&mut run.dates, result.clone());
                 }
+                Note::Skew(report) => run.skew = Some(report.as_ref().clone()),
                 Note::Said(at, message) => happened(run, *at, message.clone()),
             }
         }

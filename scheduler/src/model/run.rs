@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use chrono::{DateTime, NaiveDate, Utc};
+use rankmill_engine::skew::SkewReport;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
@@ -118,6 +119,9 @@ pub struct Run {
     /// What happened, for people; the newest 200.
     #[serde(default)]
     pub events: Vec<Event>,
+    /// What was skewed in what it has computed so far, and what was done about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skew: Option<SkewReport>,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -406,6 +410,7 @@ impl Run {
             attempts_made: self.attempts.clone(),
             dates: self.dates.clone(),
             events: self.events.clone(),
+            skew: self.skew.clone(),
             progress,
             submitted_by: self.submitted_by.clone(),
         }
@@ -424,6 +429,10 @@ pub struct RunView {
     pub dates: Vec<DateResult>,
     /// What happened.
     pub events: Vec<Event>,
+    /// Hot keys, how evenly tasks were loaded, and decisions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub skew: Option<SkewReport>,
     /// Only while it runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,

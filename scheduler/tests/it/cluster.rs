@@ -8,6 +8,7 @@ use std::time::Duration;
 use chrono::NaiveDate;
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use rankmill_datagen::{Config, Part, Plan, Progress, generate};
+use rankmill_engine::skew::SkewReport;
 use rankmill_engine::store::LocalStore;
 use rankmill_engine::{Location, ScanProgress, Session, SessionOptions};
 use rankmill_jobs::shipped::SHIPPED;
@@ -49,7 +50,9 @@ pub(crate) async fn lake(folder: &Path) {
     .unwrap();
 }
 
-async fn run_all(session: &Session, lake: &Path) {
+/// What was skewed, for each spec.
+async fn run_all(session: &Session, lake: &Path) -> Vec<SkewReport> {
+    let mut reports = Vec::new();
     let params = Params::new(lake.to_str().unwrap(), BTreeMap::new());
     let first: NaiveDate = "2026-06-01".parse().unwrap();
     for shipped in SHIPPED {
@@ -63,6 +66,37 @@ async fn run_all(session: &Session, lake: &Path) {
         let report = run(session, &spec, &params, &request, &Quiet).await;
         let report = report.unwrap_or_else(|e| panic!("{}: {e:?}", shipped.name));
         assert_eq!(report.dates.len(), 3, "{}", shipped.name);
+        reports.push(report.skew);
+    }
+    reports
+}
+
+/// Both saw the same rows and the same hot keys, and where work was done.
+fn assert_alike(here: &SkewReport, there: &SkewReport, name: &str) {
+    let columns = |report: &SkewReport| {
+        let columns = report.columns.iter();
+        let columns = columns.map(|c| (c.column.clone(), c.role, c.rows));
+        columns.collect::<Vec<_>>()
+    };
+    assert_eq!(columns(here), columns(there), "{name}");
+    assert!(!here.columns.is_empty(), "{name}");
+    for (here, there) in here.columns.iter().zip(&there.columns) {
+        let ((here_share, a), (there_share, b)) =
+            (here.share(&here.keys[0]), there.share(&there.keys[0]));
+        let off = (here_share - there_share).abs();
+        assert!(off <= a + b, "{name} {}: {off}", here.column);
+    }
+    for report in [here, there] {
+        assert!(!report.decisions.is_empty(), "{name}");
+        // These read the log; a filter may leave rows out.
+        let reads = ["aggregate: single", "aggregate: partial"];
+        let stages = report.stages.iter();
+        let reading = stages.filter(|stage| reads.iter().any(|name| stage.name.starts_with(name)));
+        let tasks: Vec<_> = reading.flat_map(|stage| &stage.tasks).collect();
+        let rows: u64 = tasks.iter().map(|task| task.rows).sum();
+        let most = report.columns.iter().map(|column| column.rows).max();
+        assert!(Some(rows) >= most, "{name}: {report:?}");
+        assert!(tasks.iter().any(|task| task.us > 0), "{name}: {report:?}");
     }
 }
 
@@ -102,10 +136,13 @@ async fn shipped_specs_give_the_same_bytes_embedded_and_on_a_cluster() {
     lake(&here).await;
     lake(&there).await;
     let session = Session::new(&SessionOptions::default()).unwrap();
-    run_all(&session, &here).await;
+    let skew_here = run_all(&session, &here).await;
 
     let cluster = cluster_of_two(&session, folder.path()).await;
-    run_all(&session.with_compute(cluster), &there).await;
+    let skew_there = run_all(&session.with_compute(cluster), &there).await;
+    for ((here, there), shipped) in skew_here.iter().zip(&skew_there).zip(SHIPPED) {
+        assert_alike(here, there, shipped.name);
+    }
     let (here, there) = (published(&here), published(&there));
     assert_eq!(here.len(), 4 * 3 * 2);
     assert_eq!(

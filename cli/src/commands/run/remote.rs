@@ -9,11 +9,13 @@ use serde_json::{Value, json};
 
 use crate::args::{ClusterChoice, Format, RunArgs};
 use crate::cluster::{Cluster, Followed, Watcher, follow_aloud};
+use crate::commands::skew::report_of;
 use crate::commands::submit::{id_of, submit};
 use crate::environment::{Environment, Job, spec_text};
 use crate::human;
 use crate::outcome::{FAILED, INTERRUPTED};
 use crate::output;
+use crate::skew;
 use crate::table;
 
 pub(super) async fn run(
@@ -85,6 +87,9 @@ fn summary(job: &Job, run: &Run, read: &Progress, elapsed: Duration) -> String {
         ));
     }
     text.push('\n');
+    if let Ok(Some(report)) = report_of(&run.skew) {
+        text.push_str(&skew::brief(&report));
+    }
     text
 }
 
@@ -140,6 +145,7 @@ fn to_json(job: &Job, run: &Run, read: &Progress, elapsed: Duration) -> Value {
         "rows_read": read.rows,
         "bytes_read": read.bytes,
         "files_read": read.files_done,
+        "skew": report_of(&run.skew).ok().flatten(),
         "elapsed_seconds": elapsed.as_secs_f64(),
     })
 }

@@ -1,3 +1,4 @@
+use rankmill_engine::skew::SkewReport;
 use std::collections::BTreeMap;
 
 use chrono::TimeZone;
@@ -80,6 +81,7 @@ fn runs() {
             tasks_done: 6,
         }),
         submitted_by: Some("ada".to_owned()),
+        skew: Some(SkewReport::default()),
     };
     let expected = proto::Run {
         summary: Some(proto::RunSummary {
@@ -127,6 +129,7 @@ fn runs() {
             tasks_done: 6,
         }),
         submitted_by: "ada".to_owned(),
+        skew: r#"{"stages":[],"columns":[],"decisions":[]}"#.to_owned(),
     };
     assert_eq!(run(view.clone()), expected);
     let of = RunId::new();

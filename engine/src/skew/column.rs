@@ -1,0 +1,168 @@
+//! The hot keys of a column, from some of its rows.
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Int64Type};
+use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::common::Result;
+
+use super::space_saving::SpaceSaving;
+use super::{HotColumn, HotKey, Role};
+
+/// Counters of a sketch.
+const COUNTERS: usize = 1 << 10;
+/// From this row of a task on, one of so many rows is looked at: counting each would take longer
+/// than ranking it. Primes, for rows may repeat in a rhythm.
+const STRIDES: [(u64, u64); 3] = [(0, 1), (1 << 14, 17), (1 << 20, 257)];
+/// Texts are told up to so many bytes.
+const MAX_TEXT: usize = 120;
+
+/// Counts the keys of a column.
+#[derive(Debug)]
+pub(crate) struct ColumnSketch {
+    column: String,
+    role: Role,
+    data_type: DataType,
+    keys: Keys,
+    rows: u64,
+    sampled: u64,
+    nulls: u64,
+}
+
+#[derive(Debug)]
+enum Keys {
+    Integers(SpaceSaving<i64>),
+    Texts(SpaceSaving<String>),
+}
+
+impl ColumnSketch {
+    /// For a column of a type whose values are integers or texts; none for others.
+    pub(crate) fn new(column: &str, role: Role, data_type: &DataType) -> Option<Self> {
+        let of = match data_type {
+            DataType::Dictionary(_, values) => values,
+            other => other,
+        };
+        let keys = match of {
+            t if t.is_string() => Keys::Texts(SpaceSaving::new(COUNTERS)),
+            t if t.is_integer() && *t != DataType::UInt64 => {
+                Keys::Integers(SpaceSaving::new(COUNTERS))
+            }
+            DataType::Date32 | DataType::Date64 | DataType::Timestamp(_, _) => {
+                Keys::Integers(SpaceSaving::new(COUNTERS))
+            }
+            _ => return None,
+        };
+        Some(Self {
+            column: column.to_owned(),
+            role,
+            data_type: of.clone(),
+            keys,
+            rows: 0,
+            sampled: 0,
+            nulls: 0,
+        })
+    }
+
+    /// Looks at some rows of `values`, each of which stands for all those around it.
+    ///
+    /// # Errors
+    /// If they are of another type than was said.
+    pub(crate) fn add(&mut self, values: &ArrayRef) -> Result<()> {
+        let rows = values.len() as u64;
+        let before = self.rows;
+        self.rows += rows;
+        let stride = STRIDES.iter().rev().find(|(from, _)| *from <= before);
+        let stride = stride.map_or(1, |(_, stride)| *stride);
+        // Where the last batch left off, so that batches of any size are looked at alike.
+        let first = match stride {
+            1 => 0,
+            stride => (stride - before % stride) % stride,
+        };
+        if first >= rows {
+            return Ok(());
+        }
+        let at: Int64Array = (first..rows)
+            .step_by(stride as usize)
+            .map(|row| row as i64)
+            .collect();
+        let few = match stride {
+            1 => values.clone(),
+            _ => datafusion::arrow::compute::take(values, &at, None)?,
+        };
+        self.count(&few, stride)
+    }
+
+    fn count(&mut self, values: &ArrayRef, weight: u64) -> Result<()> {
+        self.sampled += values.len() as u64;
+        match &mut self.keys {
+            Keys::Integers(sketch) => {
+                let values = cast(&cast(values, &self.data_type)?, &DataType::Int64)?;
+                for value in values.as_primitive::<Int64Type>() {
+                    match value {
+                        Some(value) => sketch.add(&value, weight),
+                        None => self.nulls += weight,
+                    }
+                }
+            }
+            Keys::Texts(sketch) => {
+                let values = cast(values, &DataType::Utf8View)?;
+                for value in values.as_string_view() {
+                    match value {
+                        Some(value) => sketch.add(value, weight),
+                        None => self.nulls += weight,
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What was found, with so many keys at most; none without rows.
+    pub(crate) fn finish(&self, most: usize) -> Result<Option<HotColumn>> {
+        if self.rows == 0 {
+            return Ok(None);
+        }
+        let most = most.min(COUNTERS);
+        let (mut keys, threshold) = match &self.keys {
+            Keys::Integers(sketch) => {
+                let top = sketch.top(most + 1);
+                let integers: Int64Array = top.iter().map(|(key, _)| Some(*key)).collect();
+                let typed = cast(&integers, &self.data_type)?;
+                let options = FormatOptions::default();
+                let texts = ArrayFormatter::try_new(typed.as_ref(), &options)?;
+                let keys = top.iter().enumerate();
+                let keys = keys.map(|(at, (_, rows))| (texts.value(at).to_string(), *rows));
+                (keys.collect::<Vec<_>>(), sketch.threshold())
+            }
+            Keys::Texts(sketch) => {
+                let top = sketch.top(most + 1).into_iter();
+                (
+                    top.map(|(key, rows)| (shown(key), rows)).collect(),
+                    sketch.threshold(),
+                )
+            }
+        };
+        // What isn't told may be as frequent as the first that isn't.
+        let untold = keys.get(most).map_or(0, |(_, rows)| *rows);
+        keys.truncate(most);
+        let keys = keys.into_iter().map(|(key, rows)| HotKey { key, rows });
+        Ok(Some(HotColumn {
+            column: self.column.clone(),
+            role: self.role,
+            rows: self.rows,
+            sampled: self.sampled,
+            nulls: self.nulls,
+            error: threshold.max(untold),
+            keys: keys.collect(),
+        }))
+    }
+}
+
+fn shown(mut text: String) -> String {
+    if text.len() > MAX_TEXT {
+        let cut = (0..=MAX_TEXT).rev().find(|at| text.is_char_boundary(*at));
+        text.truncate(cut.unwrap_or(0));
+        text.push('…');
+    }
+    text
+}

@@ -1,0 +1,113 @@
+//! Hot keys on their way from a task into a report: as counters of its operator, which a cluster
+//! carries like any others.
+
+use std::collections::BTreeMap;
+
+use datafusion::physical_plan::metrics::{
+    ExecutionPlanMetricsSet, MetricBuilder, MetricValue, MetricsSet,
+};
+
+use super::{HotColumn, HotKey, KEPT, Role};
+
+/// Between the parts of a counter's name; no text that was cut or formatted needs it.
+const SEPARATOR: char = '\u{1f}';
+const HOT: &str = "hot";
+const NOTE: &str = "note";
+const ROLES: [(Role, &str); 2] = [(Role::GroupKey, "group"), (Role::JoinKey, "join")];
+
+/// Tells what a task found in a column.
+pub(crate) fn tell(metrics: &ExecutionPlanMetricsSet, partition: usize, found: &HotColumn) {
+    let Some((_, role)) = ROLES.iter().find(|(role, _)| *role == found.role) else {
+        return;
+    };
+    let count = |what: &str, key: &str, value: u64| {
+        let name = [HOT, *role, found.column.as_str(), what, key];
+        let name = name.join(&SEPARATOR.to_string());
+        let counter = MetricBuilder::new(metrics).counter(name, partition);
+        counter.add(usize::try_from(value).unwrap_or(usize::MAX));
+    };
+    count("rows", "", found.rows);
+    count("sampled", "", found.sampled);
+    count("nulls", "", found.nulls);
+    count("error", "", found.error);
+    for key in &found.keys {
+        count("key", &key.key, key.rows);
+    }
+}
+
+/// Tells what a task decided while it ran, and why.
+pub(crate) fn note(metrics: &ExecutionPlanMetricsSet, partition: usize, sentence: &str) {
+    let name = format!("{NOTE}{SEPARATOR}{sentence}");
+    MetricBuilder::new(metrics).counter(name, partition).add(1);
+}
+
+/// What all tasks told of columns, and what they noted, with how many did.
+pub(super) fn told<'a>(
+    sets: impl IntoIterator<Item = &'a MetricsSet>,
+) -> (Vec<HotColumn>, Vec<String>) {
+    let mut columns: BTreeMap<(Role, String), Told> = BTreeMap::new();
+    let mut notes: BTreeMap<String, usize> = BTreeMap::new();
+    for metric in sets.into_iter().flat_map(MetricsSet::iter) {
+        let MetricValue::Count { name, count } = metric.value() else {
+            continue;
+        };
+        let mut parts = name.splitn(5, SEPARATOR);
+        let prefix = parts.next();
+        let mut next = || parts.next().unwrap_or_default();
+        match prefix {
+            Some(HOT) => {}
+            Some(NOTE) => {
+                *notes.entry(next().to_owned()).or_default() += count.value();
+                continue;
+            }
+            _ => continue,
+        }
+        let (role, column, what, key) = (next(), next(), next(), next());
+        let Some((role, _)) = ROLES.iter().find(|(_, name)| *name == role) else {
+            continue;
+        };
+        let told = columns.entry((*role, column.to_owned())).or_default();
+        let number = match what {
+            "rows" => &mut told.rows,
+            "sampled" => &mut told.sampled,
+            "nulls" => &mut told.nulls,
+            "error" => &mut told.error,
+            _ => told.keys.entry(key.to_owned()).or_default(),
+        };
+        *number += count.value() as u64;
+    }
+    let columns = columns.into_iter();
+    let columns = columns.map(|((role, column), told)| told.into_column(role, column));
+    let notes = notes.into_iter();
+    let notes = notes.map(|(sentence, tasks)| match tasks {
+        1 => format!("{sentence} (1 task)"),
+        tasks => format!("{sentence} ({tasks} tasks)"),
+    });
+    (columns.collect(), notes.collect())
+}
+
+#[derive(Default)]
+struct Told {
+    rows: u64,
+    sampled: u64,
+    nulls: u64,
+    error: u64,
+    keys: BTreeMap<String, u64>,
+}
+
+impl Told {
+    fn into_column(self, role: Role, column: String) -> HotColumn {
+        let keys = self.keys.into_iter();
+        let mut column = HotColumn {
+            column,
+            role,
+            rows: self.rows,
+            sampled: self.sampled,
+            nulls: self.nulls,
+            error: self.error,
+            keys: keys.map(|(key, rows)| HotKey { key, rows }).collect(),
+        };
+        column.keep(KEPT);
+        column
+    }
+}
