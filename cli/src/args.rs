@@ -177,8 +177,13 @@ pub(crate) struct DateChoice {
 
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
-    #[command(flatten)]
-    pub(crate) job: SpecChoice,
+    /// Spec files, or names of shipped jobs (see `rankmill spec list`), to be done one after the
+    /// other; one that fails doesn't keep the others from being done.
+    #[arg(required = true, value_name = "SPEC")]
+    pub(crate) specs: Vec<String>,
+    /// Value of a placeholder in the specs; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_set)]
+    pub(crate) set: Vec<(String, String)>,
     #[command(flatten)]
     pub(crate) dates: DateChoice,
     /// Publishes again even if the same is current.
@@ -217,6 +222,14 @@ pub(crate) struct RunArgs {
 }
 
 impl RunArgs {
+    /// The jobs, in order.
+    pub(crate) fn jobs(&self) -> impl Iterator<Item = SpecChoice> {
+        self.specs.iter().map(|spec| SpecChoice {
+            spec: spec.clone(),
+            set: self.set.clone(),
+        })
+    }
+
     /// The cluster, if one is to be used.
     pub(crate) fn cluster_choice(&self) -> Option<ClusterChoice> {
         (!self.cluster.is_empty()).then(|| ClusterChoice {

@@ -25,4 +25,4 @@ pub use compute::{Compute, Computed, Embedded};
 pub use error::{ClusterFault, Error, Result, store_error_is_transient};
 pub use location::Location;
 pub use progress::{ScanProgress, scan_bytes, scan_progress};
-pub use session::{Session, SessionOptions};
+pub use session::{Distributed, Session, SessionOptions};

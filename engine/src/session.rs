@@ -30,6 +30,22 @@ pub struct SessionOptions {
     pub retry: RetryPolicy,
 }
 
+/// In a configuration: plans are cut into stages for several processes. Without it, operators may
+/// share what they have in memory.
+#[derive(Debug, Clone, Copy)]
+pub struct Distributed;
+
+impl Distributed {
+    /// The configuration of plans for several processes.
+    pub fn mark(config: SessionConfig) -> SessionConfig {
+        config.with_extension(Arc::new(Self))
+    }
+
+    pub(crate) fn is_set(config: &SessionConfig) -> bool {
+        config.get_extension::<Self>().is_some()
+    }
+}
+
 /// A DataFusion session with rankmill's functions, planner and stores.
 #[derive(Clone)]
 pub struct Session {

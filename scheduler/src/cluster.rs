@@ -27,7 +27,7 @@ use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use rankmill_engine::transport::{
     EndpointOverride, Front, NodeTls, endpoint_override, private_address,
 };
-use rankmill_engine::{Session, codec};
+use rankmill_engine::{Distributed, Session, codec};
 use tokio::net::TcpListener;
 
 use crate::error::{Error, Result};
@@ -211,7 +211,7 @@ impl Cluster {
 
 /// Ballista's settings on top of a session's.
 fn ballista_settings(config: SessionConfig) -> SessionConfig {
-    config
+    Distributed::mark(config)
         .with_option_extension(BallistaConfig::default())
         .set_usize("ballista.scheduler.max_partitions_per_task", 1)
         .set_usize(

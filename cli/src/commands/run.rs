@@ -2,6 +2,7 @@
 
 mod remote;
 
+use chrono::NaiveDate;
 use rankmill_engine::Session;
 use rankmill_jobs::{DateOutcome, RunReport, RunRequest, read_ranking, run as run_job, target_of};
 use serde_json::json;
@@ -9,28 +10,59 @@ use serde_json::json;
 use crate::args::{Format, RunArgs};
 use crate::environment::{Environment, Job};
 use crate::human;
-use crate::outcome::FAILED;
+use crate::outcome::{FAILED, INTERRUPTED, describe, exit_code};
 use crate::output;
 use crate::progress::Progress;
 use crate::skew;
 use crate::table;
 
 pub(crate) async fn run(environment: &Environment, args: &RunArgs) -> anyhow::Result<u8> {
-    if let Some(cluster) = args.cluster_choice() {
-        return remote::run(environment, args, &cluster).await;
+    // What is wrong with any of them is said before the first begins.
+    let mut jobs = Vec::with_capacity(args.specs.len());
+    for choice in args.jobs() {
+        let job = environment.job(&choice)?;
+        let dates = job.dates(&args.dates)?;
+        jobs.push((choice, job, dates));
     }
-    let job = environment.job(&args.job)?;
+    let cluster = args.cluster_choice();
+    let session = environment.session()?;
+    let single = jobs.len() == 1;
+    let mut code = 0;
+    for (choice, job, dates) in jobs {
+        let ran = match &cluster {
+            Some(cluster) => remote::run(environment, args, &choice, &job, &dates, cluster).await,
+            None => run_here(environment, args, &session, &job, dates).await,
+        };
+        match ran {
+            Ok(INTERRUPTED) => return Ok(INTERRUPTED),
+            Ok(ended) => code = code.max(ended),
+            Err(error) if single => return Err(error),
+            Err(error) => {
+                eprintln!("error: {}: {}", job.spec.name, describe(&error));
+                code = code.max(exit_code(&error));
+            }
+        }
+    }
+    Ok(code)
+}
+
+async fn run_here(
+    environment: &Environment,
+    args: &RunArgs,
+    session: &Session,
+    job: &Job,
+    dates: Vec<NaiveDate>,
+) -> anyhow::Result<u8> {
     let request = RunRequest {
-        dates: job.dates(&args.dates)?,
+        dates,
         force: args.force,
         allow_empty: args.allow_empty,
         dates_per_pass: None,
     };
-    let session = environment.session()?;
-    let report = run_and_summarise(environment, &session, &job, &request).await?;
+    let report = run_and_summarise(environment, session, job, &request).await?;
     match environment.format {
-        Format::Table => print_last(&session, &job, &report, args.show).await?,
-        Format::Json => output::line(format_args!("{}", to_json(&job, &report)))?,
+        Format::Table => print_last(session, job, &report, args.show).await?,
+        Format::Json => output::line(format_args!("{}", to_json(job, &report)))?,
     }
     let gaps = report
         .dates

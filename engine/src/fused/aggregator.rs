@@ -1,5 +1,6 @@
 //! What one task holds: its groups, and for each group what has been aggregated so far.
 
+mod gather;
 mod measure;
 mod rows;
 mod states;
@@ -11,6 +12,7 @@ use datafusion::arrow::datatypes::{DataType, Int64Type, UInt32Type};
 use datafusion::common::Result;
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 
+pub(super) use self::gather::Gathered;
 pub(super) use self::measure::{Argument, Measure, state_type};
 use self::rows::RowCounts;
 use self::states::{
@@ -376,25 +378,8 @@ impl Aggregator {
             return Ok(());
         }
         let present = self.present();
-        let mut states = Vec::with_capacity(self.measures.len());
-        for (state, measure) in self.states.iter_mut().zip(&self.measures) {
-            states.push(match state {
-                State::Other(accumulator) => accumulator.state(EmitTo::All)?,
-                // What was counted elsewhere, not what is about to go to disk.
-                State::Distinct { counts, .. } => {
-                    let count = |g: &u32| counts.get(*g as usize).copied().unwrap_or(0);
-                    let counts: Vec<i64> = present.iter().map(count).collect();
-                    vec![Arc::new(Int64Array::from(counts)) as ArrayRef]
-                }
-                counted => vec![count_column(counted, &self.rows, &present, measure)?],
-            });
-        }
         let len = self.groups.as_ref().map_or(0, Groups::len);
-        let columns = match &mut self.groups {
-            Some(groups) => groups.keys(&present)?,
-            None => Vec::new(),
-        };
-        merged.merge(&keys(&columns, present.len())?, &states, present.len())?;
+        self.move_groups(merged, &present, keys)?;
         let mut moved = vec![0u32; len];
         for (from, to) in present.iter().zip(&merged.numbers) {
             moved[*from as usize] = *to;
@@ -408,6 +393,36 @@ impl Aggregator {
         self.states.clear();
         self.rows = RowCounts::default();
         Ok(())
+    }
+
+    /// Moves the groups that are `present`, which are all, to `merged`, but for their distinct
+    /// values. Their keys there.
+    fn move_groups(
+        &mut self,
+        merged: &mut Self,
+        present: &[u32],
+        keys: impl FnOnce(&[ArrayRef], usize) -> Result<Vec<ArrayRef>>,
+    ) -> Result<Vec<ArrayRef>> {
+        let mut states = Vec::with_capacity(self.measures.len());
+        for (state, measure) in self.states.iter_mut().zip(&self.measures) {
+            states.push(match state {
+                State::Other(accumulator) => accumulator.state(EmitTo::All)?,
+                // What was counted elsewhere, not what is about to go to disk.
+                State::Distinct { counts, .. } => {
+                    let count = |g: &u32| counts.get(*g as usize).copied().unwrap_or(0);
+                    let counts: Vec<i64> = present.iter().map(count).collect();
+                    vec![Arc::new(Int64Array::from(counts)) as ArrayRef]
+                }
+                counted => vec![count_column(counted, &self.rows, present, measure)?],
+            });
+        }
+        let columns = match &mut self.groups {
+            Some(groups) => groups.keys(present)?,
+            None => Vec::new(),
+        };
+        let keys = keys(&columns, present.len())?;
+        merged.merge(&keys, &states, present.len())?;
+        Ok(keys)
     }
 
     /// Counts the distinct values that [`Aggregator::drain`] has put into files.

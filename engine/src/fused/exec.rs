@@ -10,7 +10,7 @@ use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, Result, internal_err};
 use datafusion::execution::TaskContext;
-use datafusion::execution::memory_pool::MemoryConsumer;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
@@ -23,9 +23,11 @@ use datafusion::physical_plan::{
     InputDistributionRequirements, Partitioning, PlanProperties, SendableRecordBatchStream,
 };
 use futures::{StreamExt, TryStreamExt, stream};
+use tokio::task::{JoinSet, spawn_blocking};
 
-use super::aggregator::{Aggregator, Measure, StateColumns, state_type};
+use super::aggregator::{Aggregator, Gathered, Measure, StateColumns, state_type};
 use super::definition::{BUCKET, Definition, Key};
+use super::groups::KeySource;
 use super::log::{LogReader, column_name};
 use super::spill::{PairFiles, exchange_hashes};
 use crate::rank::slices;
@@ -43,6 +45,9 @@ pub(super) enum Step {
         /// The key that groups end with.
         date: Option<usize>,
     },
+    /// From the log to results, in one process: its partitions are read by a task each, and what
+    /// they found is brought together in memory.
+    Gather,
     /// From the log to states, whose distinct values are cut into so many buckets; 0 if there are
     /// none.
     Partial {
@@ -73,13 +78,16 @@ impl FusedExec {
         step: Step,
     ) -> Result<Self> {
         let schema = match step {
-            Step::Single { .. } | Step::Final => Arc::clone(&definition.output),
+            Step::Single { .. } | Step::Gather | Step::Final => Arc::clone(&definition.output),
             Step::Partial { buckets } => definition.state_schema(buckets == 0)?,
             Step::Count => definition.state_schema(true)?,
         };
         let properties = PlanProperties::new(
             EquivalenceProperties::new(Arc::clone(&schema)),
-            Partitioning::UnknownPartitioning(input.output_partitioning().partition_count()),
+            Partitioning::UnknownPartitioning(match step {
+                Step::Gather => 1,
+                _ => input.output_partitioning().partition_count(),
+            }),
             EmissionType::Final,
             Boundedness::Bounded,
         );
@@ -97,6 +105,19 @@ impl FusedExec {
         &self.definition
     }
 
+    fn task(&self, partition: usize, context: &Arc<TaskContext>) -> Task {
+        Task {
+            definition: Arc::clone(&self.definition),
+            step: self.step,
+            schema: Arc::clone(&self.schema),
+            metrics: BaselineMetrics::new(&self.metrics, partition),
+            spills: MetricBuilder::new(&self.metrics).spill_count(partition),
+            rows: MetricBuilder::new(&self.metrics).counter(INPUT_ROWS, partition),
+            told: (self.metrics.clone(), partition),
+            context: Arc::clone(context),
+        }
+    }
+
     pub(super) fn step(&self) -> Step {
         self.step
     }
@@ -109,6 +130,7 @@ impl FusedExec {
             Step::Single { date: Some(at) } => {
                 format!("single by {}", fields[at].name().trim_start_matches('_'))
             }
+            Step::Gather => "gathered".to_owned(),
             Step::Partial { buckets: 0 } => "partial".to_owned(),
             Step::Partial { buckets } => format!("partial in {buckets} buckets"),
             Step::Count => "count".to_owned(),
@@ -125,6 +147,10 @@ impl FusedExec {
             Step::Single { date: None } => {
                 "one task aggregates all: there is no more to read, or an exchange might outgrow the \
                  memory that is allowed"
+            }
+            Step::Gather => {
+                "tasks aggregate files or parts of them, and their sets of distinct values are counted as \
+                 one, in memory: nothing is exchanged"
             }
             Step::Partial { buckets: 0 } => {
                 "tasks aggregate before the exchange: of a hot key each sends one row"
@@ -190,7 +216,7 @@ impl ExecutionPlan for FusedExec {
     fn input_distribution_requirements(&self) -> InputDistributionRequirements {
         InputDistributionRequirements::new(vec![match self.step {
             Step::Single { date: None } => Distribution::SinglePartition,
-            Step::Single { date: Some(_) } | Step::Partial { .. } => {
+            Step::Single { date: Some(_) } | Step::Gather | Step::Partial { .. } => {
                 Distribution::UnspecifiedDistribution
             }
             Step::Count => Distribution::KeyPartitioned(vec![Arc::new(Column::new(BUCKET, 0))]),
@@ -228,19 +254,27 @@ impl ExecutionPlan for FusedExec {
         partition: usize,
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
-        let input = self.input.execute(partition, Arc::clone(&context))?;
-        let task = Task {
-            definition: Arc::clone(&self.definition),
-            step: self.step,
-            schema: Arc::clone(&self.schema),
-            metrics: BaselineMetrics::new(&self.metrics, partition),
-            spills: MetricBuilder::new(&self.metrics).spill_count(partition),
-            rows: MetricBuilder::new(&self.metrics).counter(INPUT_ROWS, partition),
-            told: (self.metrics.clone(), partition),
-            context,
+        let partitions = match self.step {
+            Step::Gather => 0..self.input.output_partitioning().partition_count(),
+            _ => partition..partition + 1,
         };
-        let name = format!("FusedExec[{partition}]");
-        let batches = stream::once(async move { task.run(input, &name).await })
+        let mut tasks = Vec::with_capacity(partitions.len());
+        for partition in partitions {
+            let input = self.input.execute(partition, Arc::clone(&context))?;
+            tasks.push((self.task(partition, &context), input));
+        }
+        let gathers = self.step == Step::Gather;
+        let batches = async move {
+            match tasks.pop() {
+                Some((task, input)) if !gathers => task.run(input).await,
+                Some(last) => {
+                    tasks.push(last);
+                    gather(tasks).await
+                }
+                None => Ok(Vec::new()),
+            }
+        };
+        let batches = stream::once(batches)
             .map_ok(|batches| stream::iter(batches.into_iter().map(Ok::<_, DataFusionError>)))
             .try_flatten();
         let schema = Arc::clone(&self.schema);
@@ -260,6 +294,80 @@ struct Spilled {
     files: Vec<Option<PairFiles>>,
 }
 
+/// What a task has read.
+struct Read {
+    reader: LogReader,
+    aggregator: Aggregator,
+    /// The date that the aggregator's groups end with, where they do.
+    date: Option<i32>,
+    spilled: Option<Spilled>,
+    /// Of dates that have ended.
+    results: Vec<RecordBatch>,
+}
+
+/// Reads all partitions at once, and brings together what was found.
+async fn gather(tasks: Vec<(Task, SendableRecordBatchStream)>) -> Result<Vec<RecordBatch>> {
+    let threads = tasks.len();
+    let mut reading = JoinSet::new();
+    for (at, (task, input)) in tasks.into_iter().enumerate() {
+        reading.spawn(async move {
+            // Held until all is gathered.
+            let reservation = task.reservation();
+            let read = task.read(input, None, &reservation).await?;
+            Ok::<_, DataFusionError>((at, task, read, reservation))
+        });
+    }
+    let mut all = Vec::with_capacity(threads);
+    while let Some(read) = reading.join_next().await {
+        all.push(read.map_err(|e| DataFusionError::ExecutionJoin(Box::new(e)))??);
+    }
+    // The same groups get the same numbers, whichever task was done first.
+    all.sort_by_key(|(at, ..)| *at);
+    let counting = spawn_blocking(move || {
+        let Some((_, task, _, _)) = all.first() else {
+            return Ok(Vec::new());
+        };
+        let (definition, schema) = (Arc::clone(&task.definition), Arc::clone(&task.schema));
+        let (metrics, context) = (task.metrics.clone(), Arc::clone(&task.context));
+        let _timer = metrics.elapsed_compute().timer();
+        let keys = definition.key_sources().into_iter().zip(&definition.bounds);
+        let sources = keys.map(|(source, bounds)| KeySource {
+            bounds: *bounds,
+            ..source
+        });
+        let mut gathered = Gathered::new(sources.collect(), definition.measures());
+        let mut reservations = Vec::with_capacity(threads);
+        for (_, _, mut read, reservation) in all {
+            let reader = &mut read.reader;
+            gathered.add(read.aggregator, |keys, rows| reader.keys(keys, rows, None))?;
+            reservations.push(reservation);
+        }
+        let done = gathered.finish(threads)?;
+        let mut columns = done.keys;
+        columns.extend(done.measures);
+        metrics.record_output(done.groups);
+        if done.groups == 0 {
+            return Ok(Vec::new());
+        }
+        batches(&schema, columns, done.groups, &context)
+    });
+    counting
+        .await
+        .map_err(|e| DataFusionError::ExecutionJoin(Box::new(e)))?
+}
+
+/// Rows in batches of the session's size.
+fn batches(
+    schema: &SchemaRef,
+    columns: Vec<ArrayRef>,
+    rows: usize,
+    context: &TaskContext,
+) -> Result<Vec<RecordBatch>> {
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    let whole = RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?;
+    Ok(slices(whole, context.session_config().batch_size()))
+}
+
 /// One partition's work.
 struct Task {
     definition: Arc<Definition>,
@@ -276,13 +384,13 @@ struct Task {
 }
 
 impl Task {
-    async fn run(self, input: SendableRecordBatchStream, name: &str) -> Result<Vec<RecordBatch>> {
-        let reservation = MemoryConsumer::new(name)
-            .with_can_spill(self.spills())
-            .register(self.context.memory_pool());
+    async fn run(self, input: SendableRecordBatchStream) -> Result<Vec<RecordBatch>> {
+        let reservation = self.reservation();
         let batches = match self.step {
-            Step::Single { date } => self.read(input, date, &reservation).await?,
-            Step::Partial { .. } => self.read(input, None, &reservation).await?,
+            Step::Single { date } => self.finish(self.read(input, date, &reservation).await?)?,
+            Step::Partial { .. } | Step::Gather => {
+                self.finish(self.read(input, None, &reservation).await?)?
+            }
             Step::Count | Step::Final => self.merge(input, &reservation).await?,
         };
         let rows = batches.iter().map(RecordBatch::num_rows).sum::<usize>();
@@ -290,13 +398,19 @@ impl Task {
         Ok(batches)
     }
 
-    /// Reads the log.
+    fn reservation(&self) -> MemoryReservation {
+        MemoryConsumer::new(format!("FusedExec[{}]", self.told.1))
+            .with_can_spill(self.spills())
+            .register(self.context.memory_pool())
+    }
+
+    /// Reads the log, and tells what was skewed in it.
     async fn read(
         &self,
         mut input: SendableRecordBatchStream,
         date: Option<usize>,
-        reservation: &datafusion::execution::memory_pool::MemoryReservation,
-    ) -> Result<Vec<RecordBatch>> {
+        reservation: &MemoryReservation,
+    ) -> Result<Read> {
         let definition = Arc::clone(&self.definition);
         let mut reader = LogReader::new(definition, date, &self.context).await?;
         let mut aggregator = Aggregator::new(self.definition.measures());
@@ -352,7 +466,26 @@ impl Task {
         for found in reader.hot_columns()? {
             tell(metrics, *partition, &found);
         }
-        results.extend(self.end(&mut reader, last, &mut aggregator, spilled)?);
+        Ok(Read {
+            reader,
+            aggregator,
+            date: last,
+            spilled,
+            results,
+        })
+    }
+
+    /// The results of all that was read.
+    fn finish(&self, read: Read) -> Result<Vec<RecordBatch>> {
+        let _timer = self.metrics.elapsed_compute().timer();
+        let Read {
+            mut reader,
+            mut aggregator,
+            date,
+            spilled,
+            mut results,
+        } = read;
+        results.extend(self.end(&mut reader, date, &mut aggregator, spilled)?);
         Ok(results)
     }
 
@@ -436,7 +569,7 @@ impl Task {
     async fn merge(
         &self,
         mut input: SendableRecordBatchStream,
-        reservation: &datafusion::execution::memory_pool::MemoryReservation,
+        reservation: &MemoryReservation,
     ) -> Result<Vec<RecordBatch>> {
         let definition = &self.definition;
         let sources = definition.key_sources();
@@ -483,9 +616,7 @@ impl Task {
 
     /// Cuts columns into batches.
     fn batches(&self, columns: Vec<ArrayRef>, rows: usize) -> Result<Vec<RecordBatch>> {
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let whole = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?;
-        Ok(slices(whole, self.context.session_config().batch_size()))
+        batches(&self.schema, columns, rows, &self.context)
     }
 
     /// For each bucket the groups that have values in it; each group's other states go with the

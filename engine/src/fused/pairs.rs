@@ -106,7 +106,7 @@ impl Window {
 }
 
 /// What a bucket keeps of a place.
-trait Entry: Copy + Eq + Ord + Default {
+trait Entry: Copy + Eq + Ord + Default + Send + Sync {
     fn of(place: u64) -> Self;
     fn bits(self) -> u64;
 }
@@ -419,6 +419,45 @@ impl PairSet {
         }
     }
 
+    /// The smallest and the largest value that is packed.
+    pub(super) fn window(&self) -> (i64, i64) {
+        let top = self.layout.base as i128 + ((1i128 << self.layout.value_bits) - 1);
+        (self.layout.base, i64::try_from(top).unwrap_or(i64::MAX))
+    }
+
+    /// Whether a pair has the same place in both.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        self.layout == other.layout
+    }
+
+    fn narrow(&self) -> Option<&Buckets<u32>> {
+        match &self.form {
+            Form::Narrow(buckets) => Some(buckets),
+            _ => None,
+        }
+    }
+
+    fn wide(&self) -> Option<&Buckets<u64>> {
+        match &self.form {
+            Form::Wide(buckets) => Some(buckets),
+            _ => None,
+        }
+    }
+
+    /// Adds all pairs of another set, whose groups are below what room was made for.
+    fn absorb(&mut self, mut other: Self) {
+        match (&mut self.form, &other.form) {
+            (Form::Bitmap(words), Form::Bitmap(others)) if self.layout == other.layout => {
+                words
+                    .iter_mut()
+                    .zip(others)
+                    .for_each(|(word, other)| *word |= other);
+                self.outliers.extend(other.outliers.drain());
+            }
+            _ => other.for_each(|group, value| self.insert_all(&[group], &[value], |_| true)),
+        }
+    }
+
     /// Forgets all pairs, but keeps its room.
     pub(super) fn clear(&mut self) {
         match &mut self.form {
@@ -477,6 +516,79 @@ impl PairSet {
         old.for_each(|group, value| self.insert_all(&[group], &[value], |_| true));
         self.widen_at = 2 * self.outliers.len() + MAX_OUTLIERS;
     }
+}
+
+/// The number of values of each group in the union of some sets, counted by so many threads. A
+/// thread takes the same buckets of all sets: nothing is moved.
+pub(super) fn count_union(mut sets: Vec<PairSet>, groups: usize, threads: usize) -> Vec<u64> {
+    let mut counts = vec![0u64; groups];
+    let alike = sets.windows(2).all(|pair| pair[0].is_like(&pair[1]));
+    let narrow: Option<Vec<&Buckets<u32>>> = sets.iter().map(PairSet::narrow).collect();
+    let wide: Option<Vec<&Buckets<u64>>> = sets.iter().map(PairSet::wide).collect();
+    match (alike, sets.first().map(|set| set.layout), narrow, wide) {
+        (true, Some(layout), Some(all), _) => count_buckets(&all, layout, &mut counts, threads),
+        (true, Some(layout), _, Some(all)) => count_buckets(&all, layout, &mut counts, threads),
+        _ => {
+            let mut rest = sets.into_iter();
+            let Some(mut union) = rest.next() else {
+                return counts;
+            };
+            union.reserve_groups(groups);
+            rest.for_each(|set| union.absorb(set));
+            union.add_counts(&mut counts);
+            return counts;
+        }
+    }
+    let mut outliers = HashSet::new();
+    for set in &mut sets {
+        outliers.extend(set.outliers.drain());
+    }
+    for (group, _) in outliers {
+        counts[group as usize] += 1;
+    }
+    counts
+}
+
+fn count_buckets<E: Entry>(
+    all: &[&Buckets<E>],
+    layout: Layout,
+    counts: &mut [u64],
+    threads: usize,
+) {
+    let buckets = all[0].lists.len();
+    let share = buckets.div_ceil(threads.max(1));
+    let groups = counts.len();
+    let count = |from: usize| {
+        let mut counts = vec![0u64; groups];
+        let mut table = Table::default();
+        for bucket in from..(from + share).min(buckets) {
+            let high = (bucket as u64) << all[0].entry_bits;
+            table.reset(all.iter().map(|set| set.lists[bucket].len()).sum());
+            for entry in all.iter().flat_map(|set| &set.lists[bucket]) {
+                if table.insert(*entry) {
+                    let place = high | entry.bits();
+                    counts[(layout.packed(place) >> layout.value_bits) as usize] += 1;
+                }
+            }
+        }
+        counts
+    };
+    std::thread::scope(|scope| {
+        let count = &count;
+        let work = (0..buckets)
+            .step_by(share)
+            .map(|from| scope.spawn(move || count(from)));
+        // All are begun before the first is waited for.
+        let work: Vec<_> = work.collect();
+        for work in work {
+            let found = work.join();
+            let found = found.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            counts
+                .iter_mut()
+                .zip(found)
+                .for_each(|(all, found)| *all += found);
+        }
+    });
 }
 
 /// Bits that numbers below `count` take.
@@ -554,6 +666,44 @@ mod tests {
             }
             set.clear();
             set.for_each(|_, _| panic!("a pair is left"));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            rng_seed: RngSeed::Fixed(8),
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
+        #[test]
+        fn a_union_is_counted_as_one_set(
+            tasks in prop::collection::vec(prop::collection::vec((0u32..300, value()), 0..200), 0..4),
+            // The same window in all, or another one in each.
+            windows in prop::sample::select(vec![
+                vec![(0i64, 100i64)], vec![(0, 1 << 31)], vec![(0, 1 << 50)],
+                vec![(-20, 199), (0, 1 << 31)], vec![(0, 1 << 40), (0, 1 << 41), (0, 5)],
+            ]),
+            groups in prop::sample::select(vec![300usize, 1 << 17]),
+            threads in 1usize..5,
+        ) {
+            let mut expected = BTreeSet::new();
+            let sets = tasks.iter().enumerate().map(|(at, pairs)| {
+                let (min, max) = windows[at % windows.len()];
+                let mut set = PairSet::new(groups, min, max);
+                set.widen_at = 20;
+                for (group, value) in pairs {
+                    set.insert_all(&[*group], &[*value], |_| true);
+                    expected.insert((*group, *value));
+                }
+                set
+            });
+            let counts = count_union(sets.collect(), groups, threads);
+            prop_assert_eq!(counts.len(), groups);
+            for (group, count) in counts.iter().enumerate().take(300) {
+                let of_group = expected.iter().filter(|(g, _)| *g as usize == group).count();
+                prop_assert_eq!(*count as usize, of_group);
+            }
         }
     }
 

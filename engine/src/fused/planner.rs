@@ -28,6 +28,7 @@ use super::dimension::Dimension;
 use super::exec::{FusedExec, Step, is_date_key};
 use super::groups::is_dense_integer;
 use super::node::{FusedNode, KeySpec, MeasureSpec, attribute_schema};
+use crate::session::Distributed;
 use crate::source::DATE_COLUMN;
 
 /// What a distinct value may take while it is sorted by bucket and group, and sent.
@@ -54,6 +55,10 @@ pub(crate) fn plan(
     if date.is_some() || in_one || may_outgrow(&definition, &log, state) {
         return fused(log, Step::Single { date });
     }
+    let unlimited = !matches!(memory_limit(state), MemoryLimit::Finite(_));
+    if definition.has_distinct() && unlimited && !Distributed::is_set(state.config()) {
+        return fused(log, Step::Gather);
+    }
     let buckets = match definition.has_distinct() {
         true => state.config().target_partitions().max(1) as u32,
         false => 0,
@@ -66,10 +71,14 @@ pub(crate) fn plan(
     fused(counted, Step::Final)
 }
 
+fn memory_limit(state: &dyn Session) -> MemoryLimit {
+    state.runtime_env().memory_pool.memory_limit()
+}
+
 /// Whether an exchange of distinct values may need more than the memory of this process, where that
 /// is limited. A single task is slower, but spills.
 fn may_outgrow(definition: &Definition, log: &Arc<dyn ExecutionPlan>, state: &dyn Session) -> bool {
-    let MemoryLimit::Finite(bytes) = state.runtime_env().memory_pool.memory_limit() else {
+    let MemoryLimit::Finite(bytes) = memory_limit(state) else {
         return false;
     };
     let statistics = StatisticsContext::new().compute(log.as_ref(), &StatisticsArgs::new());

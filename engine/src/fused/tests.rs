@@ -16,7 +16,7 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
 use super::*;
-use crate::session::{Session, SessionOptions};
+use crate::session::{Distributed, Session, SessionOptions};
 
 #[derive(Debug, Clone)]
 struct Row {
@@ -106,6 +106,8 @@ fn texts(batches: &[RecordBatch], schema: &SchemaRef) -> Vec<String> {
 struct Found {
     /// By a node with lookups.
     node: Vec<String>,
+    /// By the same node, planned for several processes.
+    stages: Vec<String>,
     /// By rankmill's session, from SQL.
     sql: Vec<String>,
     /// By DataFusion as it comes.
@@ -250,8 +252,13 @@ async fn find(rows: &[Row], query: &Query, memory: Option<usize>) -> Found {
         .unwrap();
     let physical = context.state().create_physical_plan(&plan).await.unwrap();
     let found = collect(Arc::clone(&physical), limited.context().task_ctx()).await;
+    let distributed = Distributed::mark(context.copied_config());
+    let distributed = session.state_with(distributed).unwrap();
+    let staged = distributed.create_physical_plan(&plan).await.unwrap();
+    let stages = collect(Arc::clone(&staged), context.task_ctx()).await;
     Found {
         node: texts(&found.unwrap(), &physical.schema()),
+        stages: texts(&stages.unwrap(), &physical.schema()),
         sql: by_rule,
         expected,
         plan: physical,
@@ -336,6 +343,7 @@ proptest! {
         let found = runtime().block_on(find(&rows, &query, None));
         let plan = displayable(found.plan.as_ref());
         prop_assert_eq!(&found.node, &found.expected, "{}", plan.indent(false));
+        prop_assert_eq!(&found.stages, &found.expected);
         prop_assert_eq!(&found.sql, &found.expected);
     }
 }

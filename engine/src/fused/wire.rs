@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::{DataFusionError, Result, exec_datafusion_err, exec_err};
+use datafusion::common::{DataFusionError, Result, exec_datafusion_err, exec_err, internal_err};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy};
@@ -246,6 +246,9 @@ pub(crate) fn encode(
         Arc::clone(&definition.log_schema),
     )?);
     let step = match exec.step() {
+        Step::Gather => {
+            return internal_err!("what is gathered in one process can't be sent to another");
+        }
         Step::Single { date: None } => StepKind::Single(true),
         Step::Single { date: Some(at) } => StepKind::SingleByDate(at as u32),
         Step::Partial { buckets } => StepKind::Partial(buckets),

@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use chrono::NaiveDate;
 use rankmill_jobs::{read_ranking, target_of};
 use rankmill_scheduler::proto::submit_run_request::What;
 use rankmill_scheduler::proto::{DateResult, Progress, Run, RunState, SubmitRunRequest};
 use serde_json::{Value, json};
 
-use crate::args::{ClusterChoice, Format, RunArgs};
+use crate::args::{ClusterChoice, Format, RunArgs, SpecChoice};
 use crate::cluster::{Cluster, Followed, Watcher, follow_aloud};
 use crate::commands::skew::report_of;
 use crate::commands::submit::{id_of, submit};
@@ -21,15 +22,16 @@ use crate::table;
 pub(super) async fn run(
     environment: &Environment,
     args: &RunArgs,
+    spec: &SpecChoice,
+    job: &Job,
+    dates: &[NaiveDate],
     choice: &ClusterChoice,
 ) -> anyhow::Result<u8> {
     let begun = Instant::now();
-    let job = environment.job(&args.job)?;
-    let dates = job.dates(&args.dates)?;
-    let date = |date: Option<&chrono::NaiveDate>| date.map_or(String::new(), |d| d.to_string());
+    let date = |date: Option<&NaiveDate>| date.map_or(String::new(), |d| d.to_string());
     let request = SubmitRunRequest {
-        what: Some(What::Spec(spec_text(&args.job.spec)?)),
-        set: args.job.set.iter().cloned().collect(),
+        what: Some(What::Spec(spec_text(&spec.spec)?)),
+        set: spec.set.iter().cloned().collect(),
         from: date(dates.first()),
         to: date(dates.last()),
         force: args.force,
@@ -48,11 +50,11 @@ pub(super) async fn run(
     };
     let elapsed = begun.elapsed();
     if !environment.quiet {
-        eprint!("{}", summary(&job, &run, &watcher.read, elapsed));
+        eprint!("{}", summary(job, &run, &watcher.read, elapsed));
     }
     match environment.format {
-        Format::Table => print_last(environment, &job, &run, args.show).await?,
-        Format::Json => output::line(to_json(&job, &run, &watcher.read, elapsed))?,
+        Format::Table => print_last(environment, job, &run, args.show).await?,
+        Format::Json => output::line(to_json(job, &run, &watcher.read, elapsed))?,
     }
     Ok(exit_code(&run))
 }
