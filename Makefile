@@ -9,7 +9,7 @@ export RANKMILL_WEED := $(VENV)/bin/weed
 # Replays of the publication protocol in the long simulation.
 SIM_SEEDS ?= 100000
 
-.PHONY: help test test-faults test-sim lint bench bench-peers seaweedfs
+.PHONY: help test test-faults test-sim lint bench bench-peers bench-scale seaweedfs
 
 help:
 	@echo "make test         all tests, with a real S3 server"
@@ -18,6 +18,7 @@ help:
 	@echo "make lint         formatting, clippy, dependency directions, documentation, deploy/"
 	@echo "make bench        measurements: of single parts, then against other engines"
 	@echo "make bench-peers  against DuckDB, chDB, Polars, DataFusion and Spark alone"
+	@echo "make bench-scale  recorded tasks scheduled on 16, 64 and 256 executors, on paper"
 
 test: seaweedfs
 	cargo test --workspace --locked
@@ -44,6 +45,11 @@ bench: bench-peers
 bench-peers:
 	cargo build --release --locked
 	python3 benches/peers/bench.py --rankmill $(CARGO_TARGET_DIR)/release/rankmill $(PEERS)
+
+# SCALE="--lake ./lake --spec age-date-ranking --from DATE --to DATE" and so on: see benches/scale/README.md.
+bench-scale:
+	cargo build --release --locked
+	python3 benches/scale/scale_on_paper.py --rankmill $(CARGO_TARGET_DIR)/release/rankmill $(SCALE)
 
 seaweedfs: $(VENV)/seaweedfs-$(SEAWEEDFS_VERSION)
 

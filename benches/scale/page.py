@@ -11,8 +11,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from predict import Assumptions, Prediction, candidates, tasks, work_seconds
-from recorded import Run
+from predict import NO_KEY, Assumptions, Prediction, candidates, tasks, work_seconds
+from recorded import Run, Stage
 
 # Where records of measurements lie, and what they say of the machine.
 sys.path.append(str(Path(__file__).parent.parent / "peers"))
@@ -32,113 +32,129 @@ _HEAD = [
 
 def section(run: Run, assumed: Assumptions, predictions: Sequence[Prediction]) -> str:
     """The table of one job, and what it rests on."""
-    work, stage = work_seconds(run, assumed), run.aggregation
-    one_task = sum(sum(tasks(each, assumed)) for each in run.stages if each.one_task)
+    one_task = sum(sum(tasks(stage, assumed)) for stage in run.stages if stage.one_task)
+    stages = (f"{_counted(stage)} of {stage.name}, {stage.work_seconds:,.2f} s" for stage in run.stages)
     lines = [
         f"## {run.job}",
         "",
-        f"Recorded: {run.work_seconds:,.2f} s of work, in stages of tasks with rows:",
-        "; ".join(f"{s.name}: {len(s.seconds)} tasks, {s.work_seconds:,.2f} s" for s in run.stages) + ".",
-        f"Scheduled: {assumed.scale:,} × that log, {work:,.1f} s of work, {one_task:,.1f} s of it in stages of one task.",
+        f"Recorded: {run.work_seconds:,.2f} s of work: {'; '.join(stages)}.",
+        "",
+        f"Scheduled: {assumed.scale:,} × that log, {_seconds(work_seconds(run, assumed))} s of work,"
+        f" {_seconds(one_task)} s of it in stages of one task.",
         "",
         _table(predictions),
         "",
+        *(f"- {note}" for note in _notes(run, assumed, predictions)),
     ]
-    lines += [f"- {note}" for note in _notes(run, assumed, predictions)]
-    if stage.one_task:
-        lines.append(
-            f"- **{stage.name} had one task**, which no executor can share: the recorded log was too small"
-            " or memory too short to cut it. Record a run over more dates or more rows."
-        )
     return "\n".join(lines)
 
 
 def model(assumed: Assumptions) -> str:
     """What was assumed, in full."""
-    grows = "takes as many times as long as the log is larger" if assumed.one_task_grows else "takes as long as it did"
-    sent = {
-        "hottest": "by the hash of the group column with the hottest key (the date only if there is no other)."
-        " A query that groups by several columns hashes all of them, which divides hot keys: over several"
-        " dates this overstates the times of off (`--group-key whole` does not)",
-        "whole": "by the hash of all group columns of the log together, as if these were independent",
-    }[assumed.group_key]
+    grows = "takes K times as long" if assumed.one_task_grows else "takes as long as it did"
+    if assumed.group_key == "whole":
+        group_key = "all group columns of the log together, as if these were independent"
+    else:
+        group_key = (
+            "the group column with the hottest key (a date only if there is no other). A query that groups"
+            " by several columns hashes all of them, which divides hot keys: over several dates this"
+            " overstates the times of off; `--group-key whole` doesn't"
+        )
     points = [
-        "A stage begins when the one before has ended. Its tasks are scheduled longest first (Graham 1969) on"
-        " executors of one slot. Efficiency is the work of all tasks by executors × time.",
-        "Times leave out planning, starting tasks, moving rows between executors and publishing, on and off.",
-        f"**The larger log**: stages of several tasks have them {assumed.scale:,} times, with the measured times:"
-        f" groups and distinct values grow with the log. The only task of a stage stays one and {grows}."
-        " Tasks without rows are left out.",
-        "**On**: tasks as measured.",
-        f"**Off**: the stage that takes in the log's rows is split. Reading is even ({assumed.scan_share:.0%} of its"
-        " work, an assumption, if it reads files itself; a stage that only reads stays as measured). The rest goes"
-        f" to {assumed.partitions_per_executor} partitions for each executor, its work in proportion to their rows,"
-        f" {sent}; for a lookup by the join key, rows without one all to the same partition. A hot key goes to"
-        " partition CRC-32 mod partitions, rows of other keys are spread evenly.",
-        "Any part of that work might be the lookup's or the aggregation's: the slower of the two shuffles counts, with"
-        " all of it. This is an upper bound for off.",
-        "In favour of off: the rows that it would move cost nothing, and all other stages stay as measured.",
-        "Off has no aggregation before its shuffle. Engines that have one are not slowed by hot keys in plain counts;"
-        " they are in exact distinct counts.",
+        "Executors have one slot. A stage begins when the one before has ended. Its tasks are scheduled"
+        " longest first (Graham 1969). Efficiency: the work of all tasks by executors × seconds.",
+        "Left out, on and off: planning, starting tasks, moving rows between executors, publishing.",
+        "The log is K times as large as the recorded one. Stages of several tasks have each of them K times,"
+        " with the measured times, the exchange's too: groups and distinct values grow with the log. The"
+        f" only task of a stage stays one and {grows}. Tasks without rows are left out.",
+        "On: tasks as measured.",
+        "Off: the stage that takes in the log's rows is split. Reading is even: where the stage reads files"
+        f" itself, {assumed.scan_share:.0%} of its work, an assumption. The rest goes to"
+        f" {assumed.partitions_per_executor} partitions for each executor, in proportion to their rows: all"
+        " rows of a hot key to one (CRC-32 of the key mod partitions), those of other keys evenly to all.",
+        f"Off sends rows by {group_key}.",
+        "For a lookup, off sends them by the join key, those without one all to the same partition. How the"
+        " work divides into lookup and aggregation isn't known: the slower of the two shuffles counts, with"
+        " all of it, which is the most that off may take.",
+        "In favour of off: the rows that it moves cost nothing; all other stages stay as measured.",
+        "Off aggregates only behind its shuffle. An engine that does so before as well isn't slowed by hot"
+        " keys in plain counts, but it is in exact distinct counts.",
     ]
     return "\n".join(["## The model", "", *(f"- {point}" for point in points)])
 
 
-def write(day: date, command: str, text: str, cases: Sequence[dict[str, Any]]) -> None:
-    """`results.md` and `.json` in `benches/runs/<date>-<host>/scale`, or with a number."""
+def write(
+    day: date, command: str, text: str, cases: Sequence[dict[str, Any]], *, recorded_here: bool
+) -> None:
+    """`results.md` and `.json` in `benches/runs/<date>-<host>/scale`, or with a number.
+
+    The JSON has the runs as the binary printed them, so that `--recorded` can take it.
+    """
     into = report.folder(day).parent / "scale"
     into.mkdir(parents=True, exist_ok=True)
     count = 1
     while (name := "results" if count == 1 else f"results-{count}") and (into / f"{name}.md").exists():
         count += 1
-    head = [f"# Scale on paper, {day}", "", f"Host of the recorded runs: {report.machine()}.", f"Command: `{command}`."]
-    raw = {"date": str(day), "machine": report.machine(), "command": command, **_columns(cases)}
+    machine = report.machine() if recorded_here else "that of the recorded runs"
+    facts = {"date": str(day), "machine": machine, "command": command}
+    raw = {**facts, **{kind: [each[kind] for each in cases] for kind in ("predictions", "runs")}}
+    head = [f"# Scale on paper, {day}", "", f"Host: {machine}. Command: `{command}`."]
     (into / f"{name}.json").write_text(json.dumps(raw, indent=1, allow_nan=False) + "\n")
     (into / f"{name}.md").write_text("\n".join([*head, "", text]) + "\n")
     print(f"written to {into / name}.md and .json", file=sys.stderr)
 
 
 def case(run: Run, assumed: Assumptions, predictions: Sequence[Prediction]) -> dict[str, Any]:
-    """The figures of one job; `run` is as the binary printed it, without this machine's folders."""
-    recorded = {key: run.raw[key] for key in ("job", "elapsed_seconds", "cpu_seconds", "skew") if key in run.raw}
+    """The figures of one job; of what the binary printed, those that say nothing of folders."""
+    kept = ("job", "rows_read", "bytes_read", "elapsed_seconds", "cpu_seconds", "skew")
+    recorded = {key: run.raw[key] for key in kept if key in run.raw}
     rows = [
         {key: None if value == math.inf else value for key, value in asdict(each).items()}
         for each in predictions
     ]
-    return {"run": recorded, "prediction": {"job": run.job, **asdict(assumed), "executors": rows}}
-
-
-def _columns(cases: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    return {
-        "predictions": [each["prediction"] for each in cases],
-        # What `--recorded` takes.
-        "runs": [each["run"] for each in cases],
-    }
+    return {"runs": recorded, "predictions": {"job": run.job, **asdict(assumed), "executors": rows}}
 
 
 def _notes(run: Run, assumed: Assumptions, predictions: Sequence[Prediction]) -> list[str]:
     notes = []
     if run.correction < 1:
         notes.append(
-            "Tasks of stages with several took more time by the clock than the process used processors, having"
-            f" waited for a core in the midst of their work: their times are multiplied by {run.correction:.2f}."
+            "Tasks waited for a core in the midst of their work, as they do with more threads than cores:"
+            f" where a stage had several, their times are multiplied by {run.correction:.2f}, so that all"
+            " tasks together took no more than the processor time of the process."
         )
     elif "cpu_seconds" not in run.raw:
-        notes.append("Processor time is not recorded: with more threads than cores, tasks' times hold waiting for a core.")
+        notes.append(
+            "Processor time isn't recorded: were there more threads than cores, the times of tasks hold"
+            " waiting for a core."
+        )
     for keys in candidates(run, assumed):
         key, share = keys.hottest
         times = " / ".join(_seconds(each.off_by_keys[keys.name]) for each in predictions)
-        hottest = f"hottest {key}, {share:.1%} of the rows" if keys.shares else "all even"
+        key = "without a key:" if key == NO_KEY else f"hottest key {key}:"
+        hottest = f"{key} {share:.1%} of all rows" if keys.shares else "all keys alike"
         unused = "" if keys.counts else "; not in the table"
-        notes.append(f"Off, rows sent by {keys.name}: {times} s ({hottest}{unused}).")
-    return [*notes, f"Longest ÷ median task: of {run.aggregation.name}; off, of the partitions by rows."]
+        notes.append(f"Off by {keys.name}: {times} s ({hottest}{unused}).")
+    aggregation = run.aggregation
+    notes.append(f"Longest ÷ median task: of {aggregation.name}; off, of its partitions, by rows.")
+    if aggregation.one_task:
+        notes.append(
+            f"**{aggregation.name} had one task**, which executors can't share: the recorded log was too"
+            " small to be cut, or memory too short. Record a run over more dates or rows."
+        )
+    return notes
+
+
+def _counted(stage: Stage) -> str:
+    return "1 task" if len(stage.seconds) == 1 else f"{len(stage.seconds)} tasks"
 
 
 def _table(predictions: Sequence[Prediction]) -> str:
     rows = [_HEAD, ["--:"] * len(_HEAD), *(_cells(each) for each in predictions)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
     return "\n".join(
-        "| " + " | ".join(_padded(cell, width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+        "| " + " | ".join(_padded(cell, width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in rows
     )
 
 

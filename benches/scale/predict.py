@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from recorded import Column, Run, Stage
 from schedule import makespan
 
+# Stands for the key of rows that have none.
+NO_KEY = "(none)"
 # Combinations of keys that are followed; the rows of all others are spread evenly.
 _FOLLOWED = 1_000
 # Tasks that read, for each executor, where nobody asks for another scale.
@@ -152,7 +154,7 @@ def _shares(column: Column) -> dict[str, float]:
     rows = max(column.rows, 1)
     shares = {key: count / rows for key, count in column.keys.items()}
     if column.role == "join_key" and column.nulls:
-        shares["no key"] = column.nulls / rows
+        shares[NO_KEY] = column.nulls / rows
     return shares
 
 

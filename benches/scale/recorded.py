@@ -12,6 +12,10 @@ from pathlib import Path
 from typing import Any
 
 _AGGREGATES = re.compile(r"aggregate: (partial|single)\b")
+# What is brought together in the memory of one process.
+_GATHERED = "aggregate: gathered"
+# Any limit will do: without one, a process plans no exchange as a cluster has it.
+_MEMORY = "1024G"
 
 
 class BadReport(ValueError):
@@ -70,7 +74,7 @@ class Run:
     # From the files on.
     stages: list[Stage]
     columns: list[Column]
-    # By what the times of stages with several tasks were multiplied; see `_slowdown`.
+    # By what the times of stages with several tasks were multiplied; see `_correction`.
     correction: float
     # As the binary printed it; with `cpu_seconds` if it was run here.
     raw: dict[str, Any]
@@ -94,16 +98,18 @@ class Run:
 def load(path: Path) -> list[Run]:
     """The run that the binary printed, or all those of a `results.json` of this bench."""
     document = json.loads(path.read_text())
-    return [from_json(run) for run in document.get("runs", [document])]
+    runs = document["runs"] if isinstance(document, dict) and "runs" in document else [document]
+    return [from_json(run) for run in runs]
 
 
 def record(binary: Path, lake: str, spec: str, days: tuple[str, str], threads: int, rounds: int) -> Run:
     """Runs the job so many times; counted is the run whose tasks took the least time in all.
 
-    It publishes its ranking in the lake.
+    It is planned with exchanges, as on a cluster, and publishes its ranking in the lake.
     """
     command = [str(binary), "run", spec, f"--lake={lake}", f"--from={days[0]}", f"--to={days[1]}"]
-    command += [f"--threads={threads}", "--force", "--show=0", "--format=json", "--quiet"]
+    command += [f"--threads={threads}", f"--memory={_MEMORY}"]
+    command += ["--force", "--show=0", "--format=json", "--quiet"]
     runs = [_run(command) for _ in range(rounds)]
     return from_json(min(runs, key=_task_seconds))
 
@@ -111,11 +117,17 @@ def record(binary: Path, lake: str, spec: str, days: tuple[str, str], threads: i
 def from_json(raw: dict[str, Any]) -> Run:
     """Checks and takes over what the binary printed: times in microseconds."""
     try:
-        correction = _slowdown(raw)
+        correction = _correction(raw)
         stages = [_stage(stage, correction) for stage in raw["skew"]["stages"]]
         columns = [_column(column) for column in raw["skew"]["columns"]]
     except (KeyError, TypeError) as error:
-        raise BadReport(f"no skew report of a run: {error!r}; rankmill run … --format json prints one") from None
+        said = f"no skew report of a run ({error!r}); rankmill run … --format json prints one"
+        raise BadReport(said) from None
+    if any(stage.name.startswith(_GATHERED) for stage in stages):
+        raise BadReport(
+            f"{raw.get('job')}: {_GATHERED}: in memory of one process, which no cluster does;"
+            f" record it with rankmill --memory {_MEMORY} or on a cluster"
+        )
     run = Run(raw.get("job", "?"), [s for s in stages if s.work_seconds], columns, correction, raw)
     if not any(stage.aggregates_the_log for stage in run.stages):
         names = ", ".join(stage.name for stage in stages) or "none"
@@ -138,7 +150,7 @@ def _task_seconds(raw: dict[str, Any]) -> float:
     return sum(task["us"] for stage in raw["skew"]["stages"] for task in stage["tasks"]) / 1e6
 
 
-def _slowdown(raw: dict[str, Any]) -> float:
+def _correction(raw: dict[str, Any]) -> float:
     """By what to multiply the times of stages with several tasks.
 
     A task's time is taken by the clock. With more threads than cores, tasks also wait for a core

@@ -25,6 +25,8 @@ are left out.
   of them K times, the exchange's too: groups and distinct values grow with the log. A stage of one
   task (the last merge of ranks) keeps one, which takes K times as long, for it gets rows from K
   times as many tasks (`--one-task-stages keep`: as long as before). Tasks without rows are left out.
+- The job is recorded as a cluster plans it, with exchanges; without a limit of memory one process
+  brings together in memory what its tasks found, which can't be scheduled on many.
 - Tasks are timed by the clock. With more threads than cores they wait for one in the midst of their
   work; so the times of stages with several tasks are multiplied by what makes all tasks together
   take no longer than the processor time of the process.
@@ -41,6 +43,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -52,17 +55,17 @@ from recorded import Run
 
 def main() -> int:
     args = _arguments()
+    base = Assumptions(
+        scale=1,
+        partitions_per_executor=args.partitions_per_executor,
+        scan_share=args.scan_share,
+        group_key=args.group_key,
+        one_task_grows=args.one_task_stages == "grow",
+    )
     sections, cases = [], []
     try:
         for run in _runs(args):
-            scale = args.scale or default_scale(run, args.executors)
-            assumed = Assumptions(
-                scale=scale,
-                partitions_per_executor=args.partitions_per_executor,
-                scan_share=args.scan_share,
-                group_key=args.group_key,
-                one_task_grows=args.one_task_stages == "grow",
-            )
+            assumed = replace(base, scale=args.scale or default_scale(run, args.executors))
             predictions = [predict(run, executors, assumed) for executors in args.executors]
             cases.append(page.case(run, assumed, predictions))
             sections.append(page.section(run, assumed, predictions))
@@ -73,10 +76,11 @@ def main() -> int:
     except (subprocess.CalledProcessError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    sections.append(page.model(assumed))
+    sections.append(page.model(base))
     print(sections[-1])
     if args.record:
-        page.write(date.today(), _command(), "\n\n".join(sections), cases)
+        here = not args.recorded
+        page.write(date.today(), _command(), "\n\n".join(sections), cases, recorded_here=here)
     return 0
 
 
@@ -104,14 +108,20 @@ def _arguments() -> argparse.Namespace:
     add("--from", dest="first_day", metavar="DATE", help="first date")
     add("--to", dest="last_day", metavar="DATE", help="last date")
     add("--threads", type=_at_least_one, default=64, help="partitions of the recorded run; default: 64")
-    add("--rounds", type=_at_least_one, default=3, help="runs of each spec, of which the fastest counts; default: 3")
-    add("--recorded", type=Path, nargs="+", default=[], help="in place of runs: what one printed, or results.json")
+    rounds = "runs of each spec, of which the one with the least work counts; default: 3"
+    add("--rounds", type=_at_least_one, default=3, help=rounds)
+    printed = "in place of runs: what one printed, or a results.json"
+    add("--recorded", type=Path, nargs="+", default=[], help=printed)
     add("--executors", type=_executors, default=[16, 64, 256], help="default: 16,64,256")
-    add("--scale", type=_at_least_one, help="the log is so many times as large; default: 4 tasks an executor")
+    scale = "the log is so many times as large; default: four tasks that read for each executor"
+    add("--scale", type=_at_least_one, help=scale)
     add("--partitions-per-executor", type=_at_least_one, default=2, help="of off's shuffle; default: 2")
-    add("--scan-share", type=_share, default=0.5, help="reading's part where a stage also aggregates; default: 0.5")
-    add("--group-key", choices=["hottest", "whole"], default="hottest", help="off's group key; default: hottest")
-    add("--one-task-stages", choices=["grow", "keep"], default="grow", help="with the scale; default: grow")
+    share = "of the work of a stage that reads and aggregates, what reading takes; default: 0.5"
+    add("--scan-share", type=_share, default=0.5, help=share)
+    group = "off sends rows by the hottest group column, or by all; default: hottest"
+    add("--group-key", choices=["hottest", "whole"], default="hottest", help=group)
+    grow = "whether the only task of a stage takes longer with a larger log; default: grow"
+    add("--one-task-stages", choices=["grow", "keep"], default="grow", help=grow)
     add("--record", action="store_true", help="write to benches/runs/DATE-HOST/scale")
     args = parser.parse_args()
     needed = {"--rankmill": args.rankmill, "--lake": args.lake, "--spec": args.spec}

@@ -151,7 +151,15 @@ fn a_lake_can_be_generated_from_the_command_line() {
 #[test]
 fn many_jobs_run_one_after_the_other() {
     let lake = lake();
-    let both = ["run", "daily-popularity", "daily-web-pages", "--date", DAYS[0], "--show", "1"];
+    let both = [
+        "run",
+        "daily-popularity",
+        "daily-web-pages",
+        "--date",
+        DAYS[0],
+        "--show",
+        "1",
+    ];
     let ran = lake.run(&both).ok();
     for part in ["daily-popularity: 1 of 1", "daily-web-pages: 1 of 1"] {
         assert!(ran.stderr.contains(part), "{part}: {}", ran.stderr);
@@ -163,7 +171,10 @@ fn many_jobs_run_one_after_the_other() {
         assert_eq!(report["dates"][0]["outcome"], "already_current");
         report["job"].as_str().unwrap().to_owned()
     });
-    assert_eq!(jobs.collect::<Vec<_>>(), ["daily-popularity", "daily-web-pages"]);
+    assert_eq!(
+        jobs.collect::<Vec<_>>(),
+        ["daily-popularity", "daily-web-pages"]
+    );
 
     // A mistake in any keeps all from beginning; a failure of one doesn't.
     let fresh = ["--date", DAYS[1], "--show", "0"];
@@ -173,7 +184,11 @@ fn many_jobs_run_one_after_the_other() {
     lake.delete("dim/users/part-00000.parquet");
     let ran = lake.run(&[&["run", "age-date-ranking", "daily-popularity"][..], &fresh].concat());
     let ran = ran.fails(1, &["age-date-ranking", "dim/users"]);
-    assert!(ran.stderr.contains("daily-popularity: 1 of 1"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("daily-popularity: 1 of 1"),
+        "{}",
+        ran.stderr
+    );
     assert!(lake.published("daily-popularity", DAYS[1]).is_some());
 }
 

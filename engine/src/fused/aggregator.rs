@@ -17,7 +17,7 @@ pub(super) use self::measure::{Argument, Measure, state_type};
 use self::rows::RowCounts;
 use self::states::{
     accumulator, add_counts, count_column, empty_set, empty_state, insert_lists, insert_values,
-    kept_rows, lists, write_pairs,
+    lists, write_pairs,
 };
 use super::groups::{Groups, KeySource, Numbered};
 use super::pairs::PairSet;
@@ -93,22 +93,25 @@ impl Aggregator {
             match &mut self.states[at] {
                 State::Rows => {}
                 State::Counts(counts) => {
-                    let Measure::Unmatched(lookup) = self.measures[at] else {
-                        continue;
-                    };
-                    for row in &unmatched[lookup] {
-                        let group = self.numbers[*row as usize] as usize;
-                        if counts.len() <= group {
-                            counts.resize(groups, 0);
+                    counts.resize(groups.max(counts.len()), 0);
+                    let mut count = |row: usize| counts[self.numbers[row] as usize] += 1;
+                    match self.measures[at] {
+                        Measure::Unmatched(lookup) => {
+                            unmatched[lookup]
+                                .iter()
+                                .for_each(|row| count(*row as usize));
                         }
-                        counts[group] += 1;
+                        _ => match argument.kept() {
+                            None => (0..rows).for_each(count),
+                            Some(kept) => kept.values().set_indices().for_each(count),
+                        },
                     }
                 }
                 State::Distinct { set, texts, .. } => {
                     set.reserve_groups(groups);
                     let column = &argument.values[0];
                     let texts = texts.as_deref_mut();
-                    match kept_rows(column, argument.filter.as_ref()) {
+                    match argument.kept() {
                         None => insert_values(set, texts, &self.numbers, column, |_| true)?,
                         Some(kept) => {
                             let kept = |row| kept.value(row);
@@ -140,6 +143,12 @@ impl Aggregator {
         self.number(keys, rows)?;
         let groups = self.groups.as_ref().map_or(1, Groups::len).max(1);
         self.widen_numbers();
+        let counts_rows = |measure: &Measure| matches!(measure, Measure::Rows);
+        if !self.measures.iter().any(counts_rows) {
+            // Nothing else says that they have been seen.
+            let groups = self.wide_numbers.iter();
+            groups.for_each(|group| self.rows.add_at(*group, 1));
+        }
         for (at, columns) in states.iter().enumerate() {
             match &mut self.states[at] {
                 State::Rows => {
@@ -218,7 +227,7 @@ impl Aggregator {
             .map(|measure| {
                 Ok(match measure {
                     Measure::Rows => State::Rows,
-                    Measure::Unmatched(_) => State::Counts(Vec::new()),
+                    Measure::Unmatched(_) | Measure::Values => State::Counts(Vec::new()),
                     Measure::Distinct { .. } => {
                         let (set, texts) = empty_set(measure, groups.expected());
                         State::Distinct {

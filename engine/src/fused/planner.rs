@@ -192,6 +192,15 @@ fn define(
                             filter: built.filter,
                         }
                     }
+                    None if plain_count(expr).is_some() => {
+                        let values = plain_count(expr).unwrap_or_default().iter();
+                        let values = values.filter(|value| !matches!(value, Expr::Literal(..)));
+                        MeasureOf {
+                            measure: Measure::Values,
+                            arguments: values.map(physical).collect::<Result<_>>()?,
+                            filter: built.filter,
+                        }
+                    }
                     None => {
                         let arguments = built.aggregate.expressions();
                         let types = arguments.iter().map(|a| a.data_type(&schema));
@@ -233,14 +242,20 @@ fn aggregate_of(expr: &Expr) -> Option<&datafusion::logical_expr::expr::Aggregat
 
 /// `count(*)`, without a filter.
 fn counts_rows(expr: &Expr) -> bool {
-    let Some(call) = aggregate_of(expr) else {
-        return false;
-    };
-    let literal = |e: &Expr| matches!(e, Expr::Literal(value, _) if !value.is_null());
-    call.func.name() == "count"
-        && !call.params.distinct
-        && call.params.filter.is_none()
-        && call.params.args.iter().all(literal)
+    let filtered = aggregate_of(expr).is_some_and(|call| call.params.filter.is_some());
+    let literal = |e: &Expr| matches!(e, Expr::Literal(..));
+    !filtered && plain_count(expr).is_some_and(|args| args.iter().all(literal))
+}
+
+/// What `count(x)` counts, one column or literals that are no null, with or without a filter.
+fn plain_count(expr: &Expr) -> Option<&[Expr]> {
+    let call = aggregate_of(expr)?;
+    let literals = |e: &Expr| matches!(e, Expr::Literal(value, _) if !value.is_null());
+    let args = &call.params.args;
+    let one = args.len() == 1 && !matches!(args[0], Expr::Literal(..));
+    let counts = call.func.name() == "count" && !call.params.distinct;
+    (counts && call.params.order_by.is_empty() && (one || args.iter().all(literals)))
+        .then_some(args)
 }
 
 /// The values that `count(distinct x)` counts, as Int64 or Utf8View; none if it is another

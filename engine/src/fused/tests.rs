@@ -72,7 +72,7 @@ struct Query {
 const BAND: &str = "coalesce(cast(case when born + cast(date as int) > 3 then 'old' \
                     when born is not null then 'young' end as varchar), 'unknown')";
 
-const MEASURES: [&str; 9] = [
+const MEASURES: [&str; 11] = [
     "count(*)",
     "count(distinct user)",
     "count(distinct page)",
@@ -82,6 +82,8 @@ const MEASURES: [&str; 9] = [
     "min(page)",
     "max(value)",
     "count(value)",
+    "count(*) filter (where value > 0)",
+    "count(weight) filter (where page <> '/')",
 ];
 
 fn texts(batches: &[RecordBatch], schema: &SchemaRef) -> Vec<String> {
@@ -277,6 +279,9 @@ fn rows() -> impl Strategy<Value = Vec<Row>> {
         "/",
         "/a",
         "/a long path of more than twelve bytes",
+        "192.0.2.1",
+        "192.0.2.01",
+        "203.0.113.255",
     ]);
     let row = (
         prop::option::weighted(0.95, 0..4i32),
@@ -331,7 +336,7 @@ fn query() -> impl Strategy<Value = Query> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 96,
+        cases: 160,
         rng_seed: RngSeed::Fixed(11),
         failure_persistence: None,
         max_shrink_iters: 200,

@@ -132,6 +132,8 @@ enum MeasureKind {
     /// Its place among the aggregates.
     #[prost(uint32, tag = "4")]
     Other(u32),
+    #[prost(bool, tag = "5")]
+    Values(bool),
 }
 
 fn bounds_message(bounds: Option<(i64, i64)>) -> Option<BoundsMessage> {
@@ -217,6 +219,7 @@ pub(crate) fn encode(
         let kind = match &measure.measure {
             Measure::Rows => MeasureKind::Rows(true),
             Measure::Unmatched(lookup) => MeasureKind::Unmatched(*lookup as u32),
+            Measure::Values => MeasureKind::Values(true),
             Measure::Distinct { .. } => MeasureKind::Distinct(true),
             Measure::Other { function, .. } => {
                 aggregates.push(Arc::clone(function));
@@ -326,6 +329,7 @@ pub(crate) fn decode(
         let kind = match measure.kind {
             Some(MeasureKind::Rows(_)) => Measure::Rows,
             Some(MeasureKind::Unmatched(lookup)) => Measure::Unmatched(lookup as usize),
+            Some(MeasureKind::Values(_)) => Measure::Values,
             Some(MeasureKind::Distinct(_)) => Measure::Distinct {
                 value_type: type_of(arguments.first().ok_or_else(|| broken("values"))?)?,
                 bounds: bounds(measure.bounds),

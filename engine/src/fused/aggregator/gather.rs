@@ -11,7 +11,7 @@ use datafusion::common::Result;
 use super::{Aggregator, Finished, Measure, State};
 use crate::fused::groups::KeySource;
 use crate::fused::pairs::{PairSet, count_union};
-use crate::fused::texts::TextNumbers;
+use crate::fused::texts::{LAST_CODE, TextNumbers, is_address};
 
 /// What a task aggregated, its groups' keys as columns of results.
 struct Part {
@@ -132,11 +132,13 @@ fn count(
         });
     }
     let windows = tasks.iter().map(|task| task.set.window());
+    let (min, max) = windows.fold((i64::MAX, i64::MIN), |(min, max), (a, b)| {
+        (min.min(a), max.max(b))
+    });
     let (min, max) = match renumbered.iter().any(Option::is_some) {
+        true if is_address(max) => (0, LAST_CODE),
         true => (0, all.len().max(1) as i64 - 1),
-        false => windows.fold((i64::MAX, i64::MIN), |(min, max), (a, b)| {
-            (min.min(a), max.max(b))
-        }),
+        false => (min, max),
     };
     let alike = tasks
         .windows(2)
@@ -155,6 +157,7 @@ fn count(
                         task.set.for_each(|group, value| {
                             let value = match renumbered {
                                 None => value,
+                                Some(_) if is_address(value) => value,
                                 Some(numbers) => i64::from(numbers[value as usize]),
                             };
                             new.insert_all(&[moved.group(group)], &[value], |_| true);

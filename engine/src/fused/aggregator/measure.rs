@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, BooleanArray};
+use datafusion::arrow::array::{Array, ArrayRef, BooleanArray};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::Result;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
@@ -14,6 +14,8 @@ pub(in crate::fused) enum Measure {
     Rows,
     /// Rows whose key a dimension doesn't have, by the lookup's number.
     Unmatched(usize),
+    /// Rows that a filter lets through, and whose value, if there is one, isn't null.
+    Values,
     /// Different values, of the type Int64 or Utf8View.
     Distinct {
         value_type: DataType,
@@ -34,7 +36,7 @@ impl Measure {
     pub(in crate::fused) fn state_fields(&self, at: usize, counted: bool) -> Result<Vec<FieldRef>> {
         let field = |data_type| Arc::new(Field::new(format!("__s{at}"), data_type, true));
         Ok(match self {
-            Self::Rows | Self::Unmatched(_) => vec![field(DataType::Int64)],
+            Self::Rows | Self::Unmatched(_) | Self::Values => vec![field(DataType::Int64)],
             Self::Distinct { .. } if counted => vec![field(DataType::Int64)],
             Self::Distinct { value_type, .. } => {
                 vec![field(DataType::List(item_field(value_type)))]
@@ -69,4 +71,26 @@ pub(in crate::fused) struct Argument {
     pub(in crate::fused) values: Vec<ArrayRef>,
     /// Rows that count.
     pub(in crate::fused) filter: Option<BooleanArray>,
+}
+
+impl Argument {
+    /// Rows that count: those that pass, and whose value, if there is one, isn't null. None: all.
+    pub(super) fn kept(&self) -> Option<BooleanArray> {
+        let valid = self
+            .values
+            .first()
+            .and_then(|values| values.logical_nulls());
+        let valid = valid.filter(|nulls| nulls.null_count() > 0);
+        let passing = self.filter.as_ref().map(|passing| match passing.nulls() {
+            None => passing.values().clone(),
+            Some(nulls) => passing.values() & nulls.inner(),
+        });
+        let kept = match (valid, passing) {
+            (None, None) => return None,
+            (Some(valid), None) => valid.into_inner(),
+            (None, Some(passing)) => passing,
+            (Some(valid), Some(passing)) => valid.inner() & &passing,
+        };
+        Some(BooleanArray::new(kept, None))
+    }
 }

@@ -6,7 +6,7 @@ use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray, UInt32Array, new_null_array,
 };
 use datafusion::arrow::buffer::{OffsetBuffer, ScalarBuffer};
-use datafusion::arrow::compute::{cast, take};
+use datafusion::arrow::compute::take;
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type};
 use datafusion::common::{Result, exec_datafusion_err, internal_datafusion_err};
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
@@ -17,23 +17,7 @@ use super::rows::RowCounts;
 use super::{Measure, State};
 use crate::fused::pairs::PairSet;
 use crate::fused::spill::{CHUNK, PairFiles, exchange_hashes};
-use crate::fused::texts::TextNumbers;
-
-/// Rows that count: those that are valid and pass the filter. None if all do.
-pub(super) fn kept_rows(column: &ArrayRef, passing: Option<&BooleanArray>) -> Option<BooleanArray> {
-    let valid = column.nulls().filter(|nulls| nulls.null_count() > 0);
-    let passing = passing.map(|passing| match passing.nulls() {
-        None => passing.values().clone(),
-        Some(nulls) => passing.values() & nulls.inner(),
-    });
-    let kept = match (valid, passing) {
-        (None, None) => return None,
-        (Some(valid), None) => valid.inner().clone(),
-        (None, Some(passing)) => passing,
-        (Some(valid), Some(passing)) => valid.inner() & &passing,
-    };
-    Some(BooleanArray::new(kept, None))
-}
+use crate::fused::texts::{TextNumbers, texts_of};
 
 pub(super) fn add_counts(sums: &mut Vec<i64>, groups: usize, numbers: &[usize], counts: &ArrayRef) {
     sums.resize(groups.max(sums.len()), 0);
@@ -114,20 +98,16 @@ pub(super) fn empty_set(
     (Box::new(set), texts)
 }
 
-/// All texts by their numbers, as states carry them; none if values are no texts.
-fn state_texts(texts: &mut Option<Box<TextNumbers>>) -> Result<Option<ArrayRef>> {
-    let texts = texts
-        .as_mut()
-        .map(|texts| Ok(cast(&texts.texts()?, &DataType::LargeUtf8)?));
-    texts.transpose()
+/// All texts by their numbers; none if values are no texts.
+fn all_texts(texts: &mut Option<Box<TextNumbers>>) -> Result<Option<ArrayRef>> {
+    texts.as_mut().map(|texts| texts.texts()).transpose()
 }
 
-/// Values as states carry them: integers, or the texts of which they are the numbers.
-fn value_column(values: Vec<i64>, texts: Option<&ArrayRef>) -> Result<ArrayRef> {
-    let values: ArrayRef = Arc::new(Int64Array::from(values));
+/// Values as states carry them: integers, or the texts of which they are the codes.
+fn value_column(values: Vec<i64>, texts: Option<&ArrayRef>) -> ArrayRef {
     match texts {
-        None => Ok(values),
-        Some(texts) => Ok(take(texts, &cast(&values, &DataType::UInt32)?, None)?),
+        None => Arc::new(Int64Array::from(values)),
+        Some(texts) => texts_of(texts, &values),
     }
 }
 
@@ -141,11 +121,7 @@ pub(super) fn insert_values(
 ) -> Result<()> {
     match texts {
         None => set.insert_all(groups, values.as_primitive::<Int64Type>().values(), kept),
-        Some(texts) => {
-            let numbers = texts.number(values)?;
-            let numbers: Vec<i64> = numbers.iter().map(|number| i64::from(*number)).collect();
-            set.insert_all(groups, &numbers, kept);
-        }
+        Some(texts) => set.insert_all(groups, texts.codes(values)?, kept),
     }
     Ok(())
 }
@@ -157,12 +133,12 @@ pub(super) fn write_pairs(
     moved: &[u32],
     files: &mut PairFiles,
 ) -> Result<()> {
-    let texts = state_texts(texts)?;
+    let texts = all_texts(texts)?;
     let mut groups: Vec<u32> = Vec::with_capacity(CHUNK);
     let mut values: Vec<i64> = Vec::with_capacity(CHUNK);
     let mut written = Ok(());
     let mut write = |groups: &mut Vec<u32>, values: &mut Vec<i64>| {
-        let column = value_column(std::mem::take(values), texts.as_ref())?;
+        let column = value_column(std::mem::take(values), texts.as_ref());
         files.write(groups, &column)?;
         groups.clear();
         Ok(())
@@ -202,7 +178,7 @@ pub(super) fn lists(
     let mut pairs: Vec<(u32, i64)> = Vec::new();
     set.for_each(|group, value| pairs.push((position[group as usize], value)));
     let values = pairs.iter().map(|(_, value)| *value).collect();
-    let values = value_column(values, state_texts(texts)?.as_ref())?;
+    let values = value_column(values, all_texts(texts)?.as_ref());
     let hashes = exchange_hashes(&values)?;
     // Not by the low bits: the repartition of rows goes by those.
     let bucket = |hash: u64| ((hash >> 32) % u64::from(buckets)) as usize;
