@@ -355,7 +355,9 @@ fn dense(
 impl Axis {
     fn bounds(&self) -> Option<(i64, i64)> {
         match self.window {
-            Window::Integers { base } => Some((base, base + (self.places as i64 - 2).max(0))),
+            Window::Integers { base } => {
+                Some((base, base.saturating_add((self.places as i64 - 2).max(0))))
+            }
             Window::Texts(_) => None,
         }
     }

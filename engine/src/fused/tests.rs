@@ -336,8 +336,8 @@ fn query() -> impl Strategy<Value = Query> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 160,
-        rng_seed: RngSeed::Fixed(11),
+        cases: 256,
+        rng_seed: RngSeed::Fixed(12),
         failure_persistence: None,
         max_shrink_iters: 200,
         ..ProptestConfig::default()
