@@ -8,10 +8,10 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema};
 use datafusion::functions::core::expr_fn::coalesce;
-use datafusion::logical_expr::{Expr, LogicalPlan, cast as cast_expr, col, lit};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, cast as cast_expr, col, lit};
 use datafusion::prelude::DataFrame;
 use rankmill_engine::Session;
-use rankmill_engine::fused::{LookupSpec, repeated_keys};
+use rankmill_engine::fused::{LookupSpec, can_look_up, repeated_keys};
 use rankmill_engine::source::{DATE_COLUMN, SourceTable};
 
 use super::Compiler;
@@ -54,6 +54,14 @@ impl Compiler<'_> {
         let fact_key = self.column(&on, lookup.on.fact(), log)?;
         let key = self.column(&on, lookup.on.dimension(), &dimension)?;
         self.check_key_types(&on, log, &dimension, &lookup.on)?;
+        let key_type = key.get_type(dimension.schema()).map_err(plan_error)?;
+        if !can_look_up(&key_type) {
+            let reason = format!(
+                "'{}' is {key_type}; keys of a lookup are integers, texts, dates or timestamps",
+                lookup.on.dimension()
+            );
+            return Err(self.field_error(&on, reason));
+        }
 
         let schema = with_date(dimension.schema()).map_err(plan_error)?;
         let key_name = format!("__k{index}");
