@@ -110,7 +110,7 @@ struct BoundsMessage {
 
 #[derive(Clone, PartialEq, Message)]
 struct MeasureMessage {
-    #[prost(oneof = "MeasureKind", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "MeasureKind", tags = "1, 2, 3, 4, 8")]
     kind: Option<MeasureKind>,
     #[prost(uint32, tag = "5")]
     arguments: u32,
@@ -132,7 +132,7 @@ enum MeasureKind {
     /// Its place among the aggregates.
     #[prost(uint32, tag = "4")]
     Other(u32),
-    #[prost(bool, tag = "5")]
+    #[prost(bool, tag = "8")]
     Values(bool),
 }
 

@@ -89,7 +89,11 @@ fn assert_alike(here: &SkewReport, there: &SkewReport, name: &str) {
     for report in [here, there] {
         assert!(!report.decisions.is_empty(), "{name}");
         // These read the log; a filter may leave rows out.
-        let reads = ["aggregate: single", "aggregate: partial"];
+        let reads = [
+            "aggregate: single",
+            "aggregate: gathered",
+            "aggregate: partial",
+        ];
         let stages = report.stages.iter();
         let reading = stages.filter(|stage| reads.iter().any(|name| stage.name.starts_with(name)));
         let tasks: Vec<_> = reading.flat_map(|stage| &stage.tasks).collect();
