@@ -209,6 +209,8 @@ impl Cluster {
         };
         scanned.tasks_done = scanned.tasks;
         progress(scanned);
+        // Before the result: when that has been fetched, the executors may leave.
+        let skew = self.skew_of(&job).await;
         // A result that can't be fetched was on an executor that has just gone.
         let batches = fetch(locations, &self.endpoint).await;
         let batches = batches.map_err(|e| match e {
@@ -222,7 +224,7 @@ impl Cluster {
             }),
         })?;
         guard.ended();
-        Ok((batches, scanned, self.skew_of(&job).await))
+        Ok((batches, scanned, skew))
     }
 
     /// Tasks must not be sent to a lost executor again; Ballista itself would notice later.
