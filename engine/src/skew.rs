@@ -158,21 +158,22 @@ impl HotColumn {
         self.sampled += other.sampled;
         self.nulls += other.nulls;
         self.error += other.error;
+        self.keys.extend(other.keys);
+        self.settle(kept);
+    }
+
+    /// Adds up what was found of the same key, and keeps the most frequent, in order.
+    fn settle(&mut self, kept: usize) {
         let mut keys: BTreeMap<String, u64> = BTreeMap::new();
-        for key in self.keys.drain(..).chain(other.keys) {
+        for key in self.keys.drain(..) {
             *keys.entry(key.key).or_default() += key.rows;
         }
         let keys = keys.into_iter().map(|(key, rows)| HotKey { key, rows });
         self.keys = keys.collect();
-        self.keep(kept);
-    }
-
-    /// Keeps the most frequent keys, in order.
-    fn keep(&mut self, keys: usize) {
         self.keys.sort_by_key(|key| std::cmp::Reverse(key.rows));
         // What is left out may come again.
-        self.error += self.keys.get(keys).map_or(0, |key| key.rows);
-        self.keys.truncate(keys);
+        self.error += self.keys.get(kept).map_or(0, |key| key.rows);
+        self.keys.truncate(kept);
     }
 }
 

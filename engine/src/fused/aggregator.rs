@@ -247,17 +247,15 @@ impl Aggregator {
     fn lay_out(&mut self, mut old: Groups, keys: &[ArrayRef]) -> Result<Groups> {
         self.laid_out = true;
         let mut new = old.widened(keys)?;
-        let before = old.len();
         let present = seen(&old, &self.rows);
         let old_keys = old.keys(&present)?;
         let mut numbers = Vec::new();
         while new.number(&old_keys, present.len(), &mut numbers)? == Numbered::Outside {
             new = new.widened(&old_keys)?;
         }
-        let mut moved = vec![0u32; before];
+        let moved = moved(&present, &numbers);
         let mut rows = RowCounts::default();
         for (from, to) in present.iter().zip(&numbers) {
-            moved[*from as usize] = *to;
             rows.add_at(*to as usize, self.rows.get(*from as usize));
         }
         self.rows = rows;
@@ -387,12 +385,8 @@ impl Aggregator {
             return Ok(());
         }
         let present = self.present();
-        let len = self.groups.as_ref().map_or(0, Groups::len);
         self.move_groups(merged, &present, keys)?;
-        let mut moved = vec![0u32; len];
-        for (from, to) in present.iter().zip(&merged.numbers) {
-            moved[*from as usize] = *to;
-        }
+        let moved = moved(&present, &merged.numbers);
         for (state, files) in self.states.iter_mut().zip(files) {
             if let (State::Distinct { set, texts, .. }, Some(files)) = (state, files) {
                 write_pairs(set, texts, &moved, files)?;
@@ -516,6 +510,16 @@ impl Aggregator {
             .sum();
         states + self.rows.size() + self.groups.as_ref().map_or(0, Groups::size)
     }
+}
+
+/// For each group its new number: those of `from`, ascending, become those of `to`.
+fn moved(from: &[u32], to: &[u32]) -> Vec<u32> {
+    let groups = from.last().map_or(0, |last| *last as usize + 1);
+    let mut moved = vec![0u32; groups];
+    for (from, to) in from.iter().zip(to) {
+        moved[*from as usize] = *to;
+    }
+    moved
 }
 
 /// Groups that have been seen: where there are accumulators of DataFusion's, all.

@@ -7,7 +7,9 @@ use datafusion::catalog::Session;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchema, Result, ScalarValue, internal_datafusion_err, internal_err};
+use datafusion::common::{
+    DFSchema, Result, ScalarValue, Statistics, internal_datafusion_err, internal_err,
+};
 use datafusion::datasource::physical_plan::FileScanConfig;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::memory_pool::MemoryLimit;
@@ -42,7 +44,10 @@ pub(crate) fn plan(
     context: &PhysicalPlanningContext,
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let log = Arc::clone(&inputs[0]);
-    let definition = Arc::new(define(node, inputs, state, context)?);
+    let statistics = StatisticsContext::new().compute(log.as_ref(), &StatisticsArgs::new());
+    let statistics = statistics.ok();
+    let statistics = statistics.as_deref();
+    let definition = Arc::new(define(node, inputs, statistics, state, context)?);
     let fused = |input, step| {
         let exec = FusedExec::try_new(input, Arc::clone(&definition), step)?;
         Ok(Arc::new(exec) as Arc<dyn ExecutionPlan>)
@@ -52,17 +57,21 @@ pub(crate) fn plan(
         is_date && ends_with_date(&definition.keys[*at], &log)
     });
     let in_one = log.output_partitioning().partition_count() == 1;
-    if date.is_some() || in_one || may_outgrow(&definition, &log, state) {
+    if date.is_some() || in_one {
         return fused(log, Step::Single { date });
     }
-    let unlimited = !matches!(memory_limit(state), MemoryLimit::Finite(_));
-    if definition.has_distinct() && unlimited && !Distributed::is_set(state.config()) {
-        return fused(log, Step::Gather);
+    let mut buckets = 0;
+    if definition.has_distinct() {
+        match state.runtime_env().memory_pool.memory_limit() {
+            MemoryLimit::Finite(bytes) if may_outgrow(statistics, bytes) => {
+                return fused(log, Step::Single { date: None });
+            }
+            MemoryLimit::Finite(_) => {}
+            _ if Distributed::is_set(state.config()) => {}
+            _ => return fused(log, Step::Gather),
+        }
+        buckets = state.config().target_partitions().max(1) as u32;
     }
-    let buckets = match definition.has_distinct() {
-        true => state.config().target_partitions().max(1) as u32,
-        false => 0,
-    };
     let partial = fused(log, Step::Partial { buckets })?;
     let counted = match buckets {
         0 => partial,
@@ -71,42 +80,26 @@ pub(crate) fn plan(
     fused(counted, Step::Final)
 }
 
-fn memory_limit(state: &dyn Session) -> MemoryLimit {
-    state.runtime_env().memory_pool.memory_limit()
-}
-
-/// Whether an exchange of distinct values may need more than the memory of this process, where that
-/// is limited. A single task is slower, but spills.
-fn may_outgrow(definition: &Definition, log: &Arc<dyn ExecutionPlan>, state: &dyn Session) -> bool {
-    let MemoryLimit::Finite(bytes) = memory_limit(state) else {
-        return false;
-    };
-    let statistics = StatisticsContext::new().compute(log.as_ref(), &StatisticsArgs::new());
-    let rows = statistics
-        .ok()
-        .and_then(|s| s.num_rows.get_value().copied());
-    definition.has_distinct()
-        && rows.is_none_or(|rows| rows.saturating_mul(EXCHANGED_PAIR_BYTES) > bytes)
+/// Whether an exchange of the log's distinct values may need more than the memory of this process. A
+/// single task is slower, but spills.
+fn may_outgrow(log: Option<&Statistics>, bytes: usize) -> bool {
+    let rows = log.and_then(|log| log.num_rows.get_value().copied());
+    rows.is_none_or(|rows| rows.saturating_mul(EXCHANGED_PAIR_BYTES) > bytes)
 }
 
 fn define(
     node: &FusedNode,
     inputs: &[Arc<dyn ExecutionPlan>],
+    statistics: Option<&Statistics>,
     state: &dyn Session,
     context: &PhysicalPlanningContext,
 ) -> Result<Definition> {
     let props = state.execution_props();
     let log_schema = node.log().schema();
     let physical = |expr: &Expr| create_physical_expr(expr, log_schema, props, context);
-    let arguments = StatisticsArgs::new();
-    let statistics = StatisticsContext::new().compute(inputs[0].as_ref(), &arguments);
     let bounds = |expr: &Arc<dyn PhysicalExpr>| {
         let column = expr.downcast_ref::<Column>()?;
-        let of_column = statistics
-            .as_ref()
-            .ok()?
-            .column_statistics
-            .get(column.index())?;
+        let of_column = statistics?.column_statistics.get(column.index())?;
         bounds_of(&of_column.min_value, &of_column.max_value)
     };
 
@@ -170,13 +163,16 @@ fn define(
                 let built = LoweredAggregateBuilder::new(expr, log_schema, &schema, props, context)
                     .with_name(name.as_str())
                     .build()?;
-                match distinct_argument(expr, log_schema)? {
-                    _ if counts_rows(expr) => MeasureOf {
-                        measure: Measure::Rows,
-                        arguments: Vec::new(),
-                        filter: None,
+                match (counted(expr), distinct_argument(expr, log_schema)?) {
+                    (Some(values), _) => MeasureOf {
+                        measure: match values.is_empty() && built.filter.is_none() {
+                            true => Measure::Rows,
+                            false => Measure::Values,
+                        },
+                        arguments: values.into_iter().map(physical).collect::<Result<_>>()?,
+                        filter: built.filter,
                     },
-                    Some(argument) => {
+                    (None, Some(argument)) => {
                         let value_type = argument.get_type(log_schema)?;
                         let plain = match &argument {
                             Expr::Cast(cast) => physical(&cast.expr)?,
@@ -192,16 +188,7 @@ fn define(
                             filter: built.filter,
                         }
                     }
-                    None if plain_count(expr).is_some() => {
-                        let values = plain_count(expr).unwrap_or_default().iter();
-                        let values = values.filter(|value| !matches!(value, Expr::Literal(..)));
-                        MeasureOf {
-                            measure: Measure::Values,
-                            arguments: values.map(physical).collect::<Result<_>>()?,
-                            filter: built.filter,
-                        }
-                    }
-                    None => {
+                    (None, None) => {
                         let arguments = built.aggregate.expressions();
                         let types = arguments.iter().map(|a| a.data_type(&schema));
                         MeasureOf {
@@ -240,22 +227,20 @@ fn aggregate_of(expr: &Expr) -> Option<&datafusion::logical_expr::expr::Aggregat
     }
 }
 
-/// `count(*)`, without a filter.
-fn counts_rows(expr: &Expr) -> bool {
-    let filtered = aggregate_of(expr).is_some_and(|call| call.params.filter.is_some());
-    let literal = |e: &Expr| matches!(e, Expr::Literal(..));
-    !filtered && plain_count(expr).is_some_and(|args| args.iter().all(literal))
-}
-
-/// What `count(x)` counts, one column or literals that are no null, with or without a filter.
-fn plain_count(expr: &Expr) -> Option<&[Expr]> {
-    let call = aggregate_of(expr)?;
-    let literals = |e: &Expr| matches!(e, Expr::Literal(value, _) if !value.is_null());
-    let args = &call.params.args;
-    let one = args.len() == 1 && !matches!(args[0], Expr::Literal(..));
-    let counts = call.func.name() == "count" && !call.params.distinct;
-    (counts && call.params.order_by.is_empty() && (one || args.iter().all(literals)))
-        .then_some(args)
+/// What `count(x)` counts, with or without a filter: one column that may be null, or every row.
+fn counted(expr: &Expr) -> Option<Vec<&Expr>> {
+    let params = &aggregate_of(expr)
+        .filter(|call| call.func.name() == "count")?
+        .params;
+    if params.distinct || !params.order_by.is_empty() {
+        return None;
+    }
+    let literal = |e: &Expr| matches!(e, Expr::Literal(value, _) if !value.is_null());
+    match params.args.as_slice() {
+        args if args.iter().all(literal) => Some(Vec::new()),
+        [value] if !matches!(value, Expr::Literal(..)) => Some(vec![value]),
+        _ => None,
+    }
 }
 
 /// The values that `count(distinct x)` counts, as Int64 or Utf8View; none if it is another

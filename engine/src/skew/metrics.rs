@@ -45,7 +45,7 @@ pub(crate) fn note(metrics: &ExecutionPlanMetricsSet, partition: usize, sentence
 pub(super) fn told<'a>(
     sets: impl IntoIterator<Item = &'a MetricsSet>,
 ) -> (Vec<HotColumn>, Vec<String>) {
-    let mut columns: BTreeMap<(Role, String), Told> = BTreeMap::new();
+    let mut columns: BTreeMap<(Role, String), HotColumn> = BTreeMap::new();
     let mut notes: BTreeMap<String, usize> = BTreeMap::new();
     for metric in sets.into_iter().flat_map(MetricsSet::iter) {
         let MetricValue::Count { name, count } = metric.value() else {
@@ -66,48 +66,28 @@ pub(super) fn told<'a>(
         let Some((role, _)) = ROLES.iter().find(|(_, name)| *name == role) else {
             continue;
         };
-        let told = columns.entry((*role, column.to_owned())).or_default();
-        let number = match what {
-            "rows" => &mut told.rows,
-            "sampled" => &mut told.sampled,
-            "nulls" => &mut told.nulls,
-            "error" => &mut told.error,
-            _ => told.keys.entry(key.to_owned()).or_default(),
-        };
-        *number += count.value() as u64;
+        let told = columns.entry((*role, column.to_owned()));
+        let told = told.or_insert_with(|| HotColumn::empty(column, *role));
+        let value = count.value() as u64;
+        match what {
+            "rows" => told.rows += value,
+            "sampled" => told.sampled += value,
+            "nulls" => told.nulls += value,
+            "error" => told.error += value,
+            _ => told.keys.push(HotKey {
+                key: key.to_owned(),
+                rows: value,
+            }),
+        }
     }
-    let columns = columns.into_iter();
-    let columns = columns.map(|((role, column), told)| told.into_column(role, column));
+    let columns = columns.into_values().map(|mut column| {
+        column.settle(KEPT);
+        column
+    });
     let notes = notes.into_iter();
     let notes = notes.map(|(sentence, tasks)| match tasks {
         1 => format!("{sentence} (1 task)"),
         tasks => format!("{sentence} ({tasks} tasks)"),
     });
     (columns.collect(), notes.collect())
-}
-
-#[derive(Default)]
-struct Told {
-    rows: u64,
-    sampled: u64,
-    nulls: u64,
-    error: u64,
-    keys: BTreeMap<String, u64>,
-}
-
-impl Told {
-    fn into_column(self, role: Role, column: String) -> HotColumn {
-        let keys = self.keys.into_iter();
-        let mut column = HotColumn {
-            column,
-            role,
-            rows: self.rows,
-            sampled: self.sampled,
-            nulls: self.nulls,
-            error: self.error,
-            keys: keys.map(|(key, rows)| HotKey { key, rows }).collect(),
-        };
-        column.keep(KEPT);
-        column
-    }
 }

@@ -74,11 +74,11 @@ impl Stage {
 /// The report of a plan that was executed in this process.
 pub(crate) fn embedded(plan: &Arc<dyn ExecutionPlan>) -> SkewReport {
     let mut stages = Vec::new();
-    let mut found = Vec::new();
     let mut operators = Vec::new();
-    visit(plan, &mut operators, &mut stages, &mut found);
+    visit(plan, &mut operators, &mut stages);
     stages.push(operators);
-    let (columns, notes) = told(&found);
+    let all = stages.iter().flatten();
+    let (columns, notes) = told(all.map(|operator| &operator.metrics));
     let mut report = SkewReport {
         columns,
         decisions: decisions(plan),
@@ -142,23 +142,20 @@ fn visit(
     plan: &Arc<dyn ExecutionPlan>,
     operators: &mut Vec<Operator>,
     stages: &mut Vec<Vec<Operator>>,
-    found: &mut Vec<MetricsSet>,
 ) {
-    let metrics = plan.metrics().unwrap_or_default();
-    found.push(metrics.clone());
     let exchange = is_exchange(plan);
     operators.push(Operator {
         plan: Arc::clone(plan),
-        metrics,
+        metrics: plan.metrics().unwrap_or_default(),
         reads: exchange || plan.children().is_empty(),
     });
     for child in plan.children() {
         if exchange {
             let mut below = Vec::new();
-            visit(child, &mut below, stages, found);
+            visit(child, &mut below, stages);
             stages.push(below);
         } else {
-            visit(child, operators, stages, found);
+            visit(child, operators, stages);
         }
     }
 }

@@ -8,7 +8,7 @@ use std::thread;
 use datafusion::arrow::array::ArrayRef;
 use datafusion::common::Result;
 
-use super::{Aggregator, Finished, Measure, State};
+use super::{Aggregator, Finished, Measure, State, moved};
 use crate::fused::groups::KeySource;
 use crate::fused::pairs::{PairSet, count_union};
 use crate::fused::texts::{LAST_CODE, TextNumbers, is_address};
@@ -97,15 +97,7 @@ struct Moved(Option<Vec<u32>>);
 
 impl Moved {
     fn new(from: &[u32], to: &[u32]) -> Self {
-        if from == to {
-            return Self(None);
-        }
-        let most = from.last().map_or(0, |last| *last as usize + 1);
-        let mut moved = vec![0u32; most];
-        for (from, to) in from.iter().zip(to) {
-            moved[*from as usize] = *to;
-        }
-        Self(Some(moved))
+        Self((from != to).then(|| moved(from, to)))
     }
 
     fn group(&self, group: u32) -> u32 {
