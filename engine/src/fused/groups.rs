@@ -8,7 +8,8 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray, UInt32Array, new_empty_array,
+    Array, ArrayRef, ArrowNativeTypeOp, ArrowPrimitiveType, AsArray, PrimitiveArray, UInt32Array,
+    new_empty_array,
 };
 use datafusion::arrow::compute::{cast, take};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
@@ -474,24 +475,47 @@ fn add_integers<T: ArrowPrimitiveType>(
 where
     T::Native: Into<i64>,
 {
+    let Some(nulls) = column.nulls().filter(|nulls| nulls.null_count() > 0) else {
+        return add_valid(column.values(), base, null, stride, out);
+    };
     let mut outside = false;
-    let place = |value: T::Native| (value.into()).wrapping_sub(base) as u64;
-    match column.nulls().filter(|nulls| nulls.null_count() > 0) {
-        None => {
-            // Without a branch, so that it becomes vector instructions.
-            for (out, value) in out.iter_mut().zip(column.values()) {
-                let place = place(*value);
-                outside |= place >= null;
-                *out = out.wrapping_add((place as u32).wrapping_mul(stride));
-            }
+    for ((out, value), valid) in out.iter_mut().zip(column.values()).zip(nulls) {
+        let place = match valid {
+            true => (*value).into().wrapping_sub(base) as u64,
+            false => null,
+        };
+        outside |= valid && place >= null;
+        *out = out.wrapping_add((place as u32).wrapping_mul(stride));
+    }
+    !outside
+}
+
+/// [`add_integers`] without nulls: without a branch, so that it becomes vector instructions.
+fn add_valid<N: ArrowNativeTypeOp + Into<i64>>(
+    values: &[N],
+    base: i64,
+    null: u64,
+    stride: u32,
+    out: &mut [u32],
+) -> bool {
+    let (least, most) = (N::MIN_TOTAL_ORDER.into(), N::MAX_TOTAL_ORDER.into());
+    let mut outside = false;
+    // Where the window lies within the type's values, what lies outside of the one wraps around to
+    // outside of it in 32 bits too, and vectors hold twice as many.
+    let fits = base >= least && i128::from(base) + i128::from(null) <= i128::from(most) + 1;
+    if size_of::<N>() <= size_of::<u32>() && fits {
+        let (base, null) = (base as u32, null as u32);
+        for (out, value) in out.iter_mut().zip(values) {
+            let place = ((*value).into() as u32).wrapping_sub(base);
+            outside |= place >= null;
+            *out = out.wrapping_add(place.wrapping_mul(stride));
         }
-        Some(nulls) => {
-            for ((out, value), valid) in out.iter_mut().zip(column.values()).zip(nulls) {
-                let place = if valid { place(*value) } else { null };
-                outside |= valid && place >= null;
-                *out = out.wrapping_add((place as u32).wrapping_mul(stride));
-            }
-        }
+        return !outside;
+    }
+    for (out, value) in out.iter_mut().zip(values) {
+        let place = (*value).into().wrapping_sub(base) as u64;
+        outside |= place >= null;
+        *out = out.wrapping_add((place as u32).wrapping_mul(stride));
     }
     !outside
 }

@@ -321,9 +321,13 @@ fn runs_of(dates: &ArrayRef) -> Result<Vec<Run>> {
         let values = dates.values();
         while start < values.len() {
             let first = values[start];
-            // Mostly all are equal: comparing in blocks becomes vector instructions.
+            // Mostly all are equal: without an end before the last of them, comparing becomes vector
+            // instructions.
             let rest = &values[start..];
-            let end = match rest.iter().all(|date| *date == first) {
+            let alike = rest
+                .iter()
+                .fold(true, |alike, date| alike & (*date == first));
+            let end = match alike {
                 true => values.len(),
                 false => {
                     let other = rest.iter().position(|date| *date != first);

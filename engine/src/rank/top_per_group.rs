@@ -1,6 +1,6 @@
 //! Keeps the best N rows of each group.
 
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
@@ -11,6 +11,7 @@ use datafusion::arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type
 use datafusion::arrow::row::{RowConverter, SortField};
 use datafusion::common::{Result, ScalarValue, exec_datafusion_err};
 use datafusion::execution::memory_pool::MemoryReservation;
+use hashbrown::HashMap;
 
 use super::Ranking;
 use super::exec::RankMode;

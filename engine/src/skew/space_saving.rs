@@ -12,9 +12,20 @@ use hashbrown::HashMap;
 #[derive(Debug)]
 pub(super) struct SpaceSaving<K> {
     capacity: usize,
+    /// For each key its counter.
     places: HashMap<K, usize>,
-    /// A heap with the smallest count on top.
-    counters: Vec<(K, u64)>,
+    counters: Vec<Counter<K>>,
+    /// Counters as a heap with the smallest on top: they stay where they are, so that moving them in
+    /// it needs no look into `places`.
+    heap: Vec<usize>,
+}
+
+#[derive(Debug)]
+struct Counter<K> {
+    key: K,
+    count: u64,
+    /// Where it is in the heap.
+    at: usize,
 }
 
 impl<K: Hash + Eq + Clone> SpaceSaving<K> {
@@ -23,6 +34,7 @@ impl<K: Hash + Eq + Clone> SpaceSaving<K> {
             capacity: capacity.max(1),
             places: HashMap::new(),
             counters: Vec::new(),
+            heap: Vec::new(),
         }
     }
 
@@ -33,29 +45,38 @@ impl<K: Hash + Eq + Clone> SpaceSaving<K> {
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
         if let Some(place) = self.places.get(key) {
-            let place = *place;
-            self.counters[place].1 += weight;
-            self.sink(place);
+            let counter = &mut self.counters[*place];
+            counter.count += weight;
+            let at = counter.at;
+            self.sink(at);
             return;
         }
         let new = key.to_owned();
         if self.counters.len() < self.capacity {
-            let place = self.counters.len();
-            self.places.insert(new.clone(), place);
-            self.counters.push((new, weight));
-            self.rise(place);
+            let at = self.counters.len();
+            self.places.insert(new.clone(), at);
+            self.counters.push(Counter {
+                key: new,
+                count: weight,
+                at,
+            });
+            self.heap.push(at);
+            self.rise(at);
         } else {
-            let smallest = std::mem::replace(&mut self.counters[0].0, new.clone());
+            let place = self.heap[0];
+            let counter = &mut self.counters[place];
+            let smallest = std::mem::replace(&mut counter.key, new.clone());
+            counter.count += weight;
             self.places.remove(&smallest);
-            self.places.insert(new, 0);
-            self.counters[0].1 += weight;
+            self.places.insert(new, place);
             self.sink(0);
         }
     }
 
     /// The keys that were counted most, in that order, with their counts.
     pub(super) fn top(&self, keys: usize) -> Vec<(K, u64)> {
-        let mut all = self.counters.clone();
+        let all = self.counters.iter();
+        let mut all: Vec<(K, u64)> = all.map(|c| (c.key.clone(), c.count)).collect();
         all.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
         all.truncate(keys);
         all
@@ -65,41 +86,44 @@ impl<K: Hash + Eq + Clone> SpaceSaving<K> {
     pub(super) fn threshold(&self) -> u64 {
         match self.counters.len() < self.capacity {
             true => 0,
-            false => self.counters[0].1,
+            false => self.count(0),
         }
     }
 
-    fn sink(&mut self, mut place: usize) {
+    /// The count at a place of the heap.
+    fn count(&self, at: usize) -> u64 {
+        self.counters[self.heap[at]].count
+    }
+
+    fn sink(&mut self, mut at: usize) {
         loop {
-            let below = [2 * place + 1, 2 * place + 2];
-            let below = below.into_iter().filter(|at| *at < self.counters.len());
-            match below.min_by_key(|at| self.counters[*at].1) {
-                Some(least) if self.counters[least].1 < self.counters[place].1 => {
-                    self.swap(place, least);
-                    place = least;
+            let below = [2 * at + 1, 2 * at + 2];
+            let below = below.into_iter().filter(|at| *at < self.heap.len());
+            match below.min_by_key(|at| self.count(*at)) {
+                Some(least) if self.count(least) < self.count(at) => {
+                    self.swap(at, least);
+                    at = least;
                 }
                 _ => return,
             }
         }
     }
 
-    fn rise(&mut self, mut place: usize) {
-        while place > 0 {
-            let above = (place - 1) / 2;
-            if self.counters[above].1 <= self.counters[place].1 {
+    fn rise(&mut self, mut at: usize) {
+        while at > 0 {
+            let above = (at - 1) / 2;
+            if self.count(above) <= self.count(at) {
                 return;
             }
-            self.swap(place, above);
-            place = above;
+            self.swap(at, above);
+            at = above;
         }
     }
 
     fn swap(&mut self, a: usize, b: usize) {
-        self.counters.swap(a, b);
-        for place in [a, b] {
-            if let Some(known) = self.places.get_mut(&self.counters[place].0) {
-                *known = place;
-            }
+        self.heap.swap(a, b);
+        for at in [a, b] {
+            self.counters[self.heap[at]].at = at;
         }
     }
 }

@@ -24,41 +24,35 @@ struct Nibbles {
     len: usize,
 }
 
-/// A table of codes.
-trait Table {
-    fn places(&self) -> usize;
-    fn code(&self, place: usize) -> u32;
+/// A table of codes, borrowed: the hot loop then has its address in a register.
+trait Table: Copy {
+    fn places(self) -> usize;
+    fn code(self, place: usize) -> u32;
 }
 
-impl<N: Copy + Into<u32>> Table for Vec<N> {
-    fn places(&self) -> usize {
+impl<N: Copy + Into<u32>> Table for &[N] {
+    fn places(self) -> usize {
         self.len()
     }
 
     #[inline(always)]
-    fn code(&self, place: usize) -> u32 {
+    fn code(self, place: usize) -> u32 {
         self[place].into()
     }
 }
 
-impl Table for Nibbles {
-    fn places(&self) -> usize {
-        self.len
+/// The bytes of [`Nibbles`], and how many codes they are.
+#[derive(Clone, Copy)]
+struct NibbleTable<'a>(&'a [u8], usize);
+
+impl Table for NibbleTable<'_> {
+    fn places(self) -> usize {
+        self.1
     }
 
     #[inline(always)]
-    fn code(&self, place: usize) -> u32 {
-        u32::from(self.bytes[place / 2] >> (place % 2 * 4) & 0xF)
-    }
-}
-
-impl Nibbles {
-    fn new(codes: &[u8]) -> Self {
-        let pair = |pair: &[u8]| pair[0] | pair.get(1).copied().unwrap_or(0) << 4;
-        Self {
-            bytes: codes.chunks(2).map(pair).collect(),
-            len: codes.len(),
-        }
+    fn code(self, place: usize) -> u32 {
+        u32::from(self.0[place / 2] >> (place % 2 * 4) & 0xF)
     }
 }
 
@@ -84,60 +78,73 @@ impl Composed {
         unmatched: &mut Vec<u32>,
     ) -> bool {
         out.clear();
+        out.resize(keys.len(), 0);
         unmatched.clear();
         macro_rules! look_up {
             ($type:ty) => {{
                 let keys = keys.as_primitive::<$type>();
                 match &self.codes {
-                    Codes::Nibbles(codes) => in_composed(keys, self.base, codes, out),
-                    Codes::Bytes(codes) => in_composed(keys, self.base, codes, out),
-                    Codes::Halves(codes) => in_composed(keys, self.base, codes, out),
-                    Codes::Words(codes) => in_composed(keys, self.base, codes, out),
+                    Codes::Nibbles(codes) => {
+                        let table = NibbleTable(&codes.bytes, codes.len);
+                        self.in_table(keys, table, out, unmatched)
+                    }
+                    Codes::Bytes(codes) => self.in_table(keys, &codes[..], out, unmatched),
+                    Codes::Halves(codes) => self.in_table(keys, &codes[..], out, unmatched),
+                    Codes::Words(codes) => self.in_table(keys, &codes[..], out, unmatched),
                 }
             }};
         }
-        if for_integer!(keys.data_type(), look_up).is_none() {
-            return false;
-        }
-        for (row, code) in out.iter_mut().enumerate() {
-            if *code == self.marker {
-                unmatched.push(row as u32);
-                *code = self.unmatched;
+        for_integer!(keys.data_type(), look_up).is_some()
+    }
+
+    /// The hot loop of a lookup. Loads that don't depend on each other wait for memory together, as
+    /// long as no branch is mispredicted between them: so a null is a place like any other, and keys
+    /// that are not there are looked for once in so many rows.
+    fn in_table<T: ArrowPrimitiveType>(
+        &self,
+        keys: &PrimitiveArray<T>,
+        codes: impl Table,
+        out: &mut [u32],
+        unmatched: &mut Vec<u32>,
+    ) where
+        T::Native: Into<i64>,
+    {
+        let (base, marker) = (self.base, self.marker);
+        let missing = codes.places() - 2;
+        let null = codes.places() - 1;
+        let place =
+            |key: T::Native| (key.into().wrapping_sub(base) as u64).min(missing as u64) as usize;
+        let nulls = keys.nulls().filter(|nulls| nulls.null_count() > 0);
+        let chunks = nulls.map(|nulls| nulls.inner().bit_chunks());
+        let mut words = chunks.as_ref().map(|chunks| chunks.iter_padded());
+        for (at, (keys, out)) in keys.values().chunks(64).zip(out.chunks_mut(64)).enumerate() {
+            match words.as_mut().and_then(Iterator::next) {
+                None => {
+                    for (key, out) in keys.iter().zip(out.iter_mut()) {
+                        *out = codes.code(place(*key));
+                    }
+                }
+                Some(word) => {
+                    for (bit, (key, out)) in keys.iter().zip(out.iter_mut()).enumerate() {
+                        // All ones where valid: written with a condition it becomes a branch.
+                        let valid = (word >> bit & 1).wrapping_neg() as usize;
+                        *out = codes.code(null ^ (place(*key) ^ null) & valid);
+                    }
+                }
+            }
+            // A loop of its own becomes vector instructions.
+            let any = out.iter().fold(false, |any, code| any | (*code == marker));
+            if any {
+                for (row, out) in out
+                    .iter_mut()
+                    .enumerate()
+                    .filter(|(_, out)| **out == marker)
+                {
+                    unmatched.push((at * 64 + row) as u32);
+                    *out = self.unmatched;
+                }
             }
         }
-        true
-    }
-}
-
-/// The hot loop of a lookup. Loads that don't depend on each other wait for memory together, as long
-/// as no branch is mispredicted between them: so a null is a place like any other.
-fn in_composed<T: ArrowPrimitiveType>(
-    keys: &PrimitiveArray<T>,
-    base: i64,
-    codes: &impl Table,
-    out: &mut Vec<u32>,
-) where
-    T::Native: Into<i64>,
-{
-    let missing = codes.places() - 2;
-    let null = codes.places() - 1;
-    let place =
-        |key: T::Native| (key.into().wrapping_sub(base) as u64).min(missing as u64) as usize;
-    let values = keys.values();
-    let Some(nulls) = keys.nulls().filter(|nulls| nulls.null_count() > 0) else {
-        out.extend(values.iter().map(|key| codes.code(place(*key))));
-        return;
-    };
-    let chunks = nulls.inner().bit_chunks();
-    let words = chunks
-        .iter()
-        .chain(std::iter::once(chunks.remainder_bits()));
-    for (word, keys) in words.zip(values.chunks(64)) {
-        out.extend(keys.iter().enumerate().map(|(bit, key)| {
-            // All ones where valid: written with a condition it becomes a branch.
-            let valid = (word >> bit & 1).wrapping_neg() as usize;
-            codes.code(null ^ (place(*key) ^ null) & valid)
-        }));
     }
 }
 
@@ -151,33 +158,19 @@ impl Dimension {
         let mut map = map.to_vec();
         let (unmatched, null) = (map[NO_MATCH as usize], map[NULL_KEY as usize]);
         map[NO_MATCH as usize] = marker;
-        fn mapped<N: Copy + Into<u32>, C>(
-            numbers: &[N],
-            map: &[u32],
-            null: u32,
-            code: impl Fn(u32) -> C,
-        ) -> Vec<C> {
-            let codes = |number: u32| code(map[number as usize]);
-            let mut composed = Vec::with_capacity(numbers.len() + 2);
-            composed.extend(numbers.iter().map(|number| codes((*number).into())));
-            composed.push(codes(NO_MATCH));
-            composed.push(code(null));
-            composed
-        }
-        macro_rules! composed {
-            ($type:ty) => {
-                match numbers {
-                    Numbers::Bytes(n) => mapped(n, &map, null, |code| code as $type),
-                    Numbers::Halves(n) => mapped(n, &map, null, |code| code as $type),
-                    Numbers::Words(n) => mapped(n, &map, null, |code| code as $type),
-                }
-            };
-        }
+        let entries = Entries {
+            numbers,
+            map: &map,
+            ends: [map[NO_MATCH as usize], null],
+        };
         let codes = match marker {
-            0..=0xF => Codes::Nibbles(Nibbles::new(&composed!(u8))),
-            0x10..=0xFF => Codes::Bytes(composed!(u8)),
-            0x100..=0xFFFF => Codes::Halves(composed!(u16)),
-            _ => Codes::Words(composed!(u32)),
+            0..=0xF => Codes::Nibbles(Nibbles {
+                len: numbers.len() + 2,
+                bytes: entries.pairs(),
+            }),
+            0x10..=0xFF => Codes::Bytes(entries.each(|code| code as u8)),
+            0x100..=0xFFFF => Codes::Halves(entries.each(|code| code as u16)),
+            _ => Codes::Words(entries.each(|code| code)),
         };
         Some(Composed {
             base: *base,
@@ -185,5 +178,57 @@ impl Dimension {
             marker,
             unmatched,
         })
+    }
+}
+
+/// What a composed table holds: for each number its code, then two more.
+struct Entries<'a> {
+    numbers: &'a Numbers,
+    map: &'a [u32],
+    ends: [u32; 2],
+}
+
+impl Entries<'_> {
+    fn each<C>(&self, code: impl Fn(u32) -> C) -> Vec<C> {
+        let mut codes = Vec::with_capacity(self.numbers.len() + 2);
+        macro_rules! each {
+            ($numbers:expr) => {
+                codes.extend($numbers.iter().map(|n| code(self.map[*n as usize])))
+            };
+        }
+        match self.numbers {
+            Numbers::Bytes(n) => each!(n),
+            Numbers::Halves(n) => each!(n),
+            Numbers::Words(n) => each!(n),
+        }
+        codes.extend(self.ends.map(code));
+        codes
+    }
+
+    /// Two in a byte.
+    fn pairs(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.numbers.len() / 2 + 2);
+        let [missing, null] = self.ends.map(|end| end as u8);
+        macro_rules! pairs {
+            ($numbers:expr) => {{
+                let code = |n| self.map[n as usize] as u8;
+                let (pairs, odd) = $numbers.as_chunks::<2>();
+                bytes.extend(
+                    pairs
+                        .iter()
+                        .map(|[low, high]| code(*low) | code(*high) << 4),
+                );
+                match odd {
+                    [] => bytes.push(missing | null << 4),
+                    odd => bytes.extend([code(odd[0]) | missing << 4, null]),
+                }
+            }};
+        }
+        match self.numbers {
+            Numbers::Bytes(n) => pairs!(n),
+            Numbers::Halves(n) => pairs!(n),
+            Numbers::Words(n) => pairs!(n),
+        }
+        bytes
     }
 }
