@@ -26,6 +26,7 @@ mod node;
 mod pairs;
 mod planner;
 mod spill;
+mod task;
 #[cfg(test)]
 mod tests;
 mod texts;

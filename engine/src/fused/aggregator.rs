@@ -10,6 +10,8 @@ use std::sync::Arc;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray};
 use datafusion::arrow::datatypes::{DataType, Int64Type, UInt32Type};
 use datafusion::common::Result;
+use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 
 pub(super) use self::gather::Gathered;
@@ -21,7 +23,7 @@ use self::states::{
 };
 use super::groups::{Groups, KeySource, Numbered};
 use super::pairs::PairSet;
-use super::spill::PairFiles;
+use super::spill::{BatchFile, GroupFiles, PairFiles};
 use super::texts::TextNumbers;
 
 enum State {
@@ -373,23 +375,26 @@ impl Aggregator {
         self.finished(&present, columns)
     }
 
-    /// Moves all groups to `merged`, whose keys are those that `keys` makes of this one's, and their
-    /// distinct values to files. Gives the memory back.
-    pub(super) fn drain(
+    /// Moves all groups to files; `keys` makes the columns of results of this one's. Gives the memory
+    /// back.
+    pub(super) fn spill(
         &mut self,
-        merged: &mut Self,
-        files: &mut [Option<PairFiles>],
+        files: &mut GroupFiles,
         keys: impl FnOnce(&[ArrayRef], usize) -> Result<Vec<ArrayRef>>,
     ) -> Result<()> {
-        if self.is_empty() {
-            return Ok(());
-        }
-        let present = self.present();
-        self.move_groups(merged, &present, keys)?;
-        let moved = moved(&present, &merged.numbers);
-        for (state, files) in self.states.iter_mut().zip(files) {
-            if let (State::Distinct { set, texts, .. }, Some(files)) = (state, files) {
-                write_pairs(set, texts, &moved, files)?;
+        if !self.is_empty() {
+            let present = self.present();
+            let (keys, states) = self.plain_states(&present, keys)?;
+            let places = files.add_groups(keys, states)?;
+            let positions: Vec<u32> = (0..present.len() as u32).collect();
+            let moved = moved(&present, &positions);
+            for (at, state) in self.states.iter_mut().enumerate() {
+                if let State::Distinct { set, texts, .. } = state {
+                    write_pairs(set, texts, |groups, values| {
+                        let place = |group: &u32| places[moved[*group as usize] as usize];
+                        files.add_pairs(at, &groups.iter().map(place).collect::<Vec<_>>(), values)
+                    })?;
+                }
             }
         }
         self.groups = None;
@@ -406,11 +411,23 @@ impl Aggregator {
         present: &[u32],
         keys: impl FnOnce(&[ArrayRef], usize) -> Result<Vec<ArrayRef>>,
     ) -> Result<Vec<ArrayRef>> {
+        let (keys, states) = self.plain_states(present, keys)?;
+        merged.merge(&keys, &states, present.len())?;
+        Ok(keys)
+    }
+
+    /// The keys of the groups that are `present`, which are all, as results have them, and all their
+    /// states but distinct values. The groups are forgotten by it.
+    fn plain_states(
+        &mut self,
+        present: &[u32],
+        keys: impl FnOnce(&[ArrayRef], usize) -> Result<Vec<ArrayRef>>,
+    ) -> Result<(Vec<ArrayRef>, Vec<Vec<ArrayRef>>)> {
         let mut states = Vec::with_capacity(self.measures.len());
         for (state, measure) in self.states.iter_mut().zip(&self.measures) {
             states.push(match state {
                 State::Other(accumulator) => accumulator.state(EmitTo::All)?,
-                // What was counted elsewhere, not what is about to go to disk.
+                // What was counted elsewhere, not what is held here.
                 State::Distinct { counts, .. } => {
                     let count = |g: &u32| counts.get(*g as usize).copied().unwrap_or(0);
                     let counts: Vec<i64> = present.iter().map(count).collect();
@@ -423,21 +440,55 @@ impl Aggregator {
             Some(groups) => groups.keys(present)?,
             None => Vec::new(),
         };
-        let keys = keys(&columns, present.len())?;
-        merged.merge(&keys, &states, present.len())?;
-        Ok(keys)
+        Ok((keys(&columns, present.len())?, states))
     }
 
-    /// Counts the distinct values that [`Aggregator::drain`] has put into files.
-    pub(super) fn count_files(&mut self, files: Vec<Option<PairFiles>>) -> Result<()> {
+    /// The numbers of the groups that were added last.
+    pub(super) fn last_numbers(&self) -> &[u32] {
+        &self.numbers
+    }
+
+    /// Counts the distinct values of a measure that lie in a file, beside the rows `numbers` of
+    /// groups. Where they outgrow the memory they are written once more, by their own hash.
+    pub(super) fn count_pairs(
+        &mut self,
+        at: usize,
+        pairs: BatchFile,
+        numbers: &[u32],
+        reservation: &MemoryReservation,
+        context: &TaskContext,
+    ) -> Result<()> {
         let groups = self.groups.as_ref().map_or(0, Groups::len);
-        for ((state, measure), files) in self.states.iter_mut().zip(&self.measures).zip(files) {
-            let (State::Distinct { counts, .. }, Some(files)) = (state, files) else {
-                continue;
-            };
-            let (mut set, mut texts) = empty_set(measure, groups);
-            let mut found = vec![0u64; groups];
-            files.read(
+        let held = self.size() + size_of_val(numbers);
+        let measure = &self.measures[at];
+        let (mut set, mut texts) = empty_set(measure, groups);
+        let mut files: Option<PairFiles> = None;
+        let mut found = vec![0u64; groups];
+        pairs.read(|batch| {
+            let rows = batch.column(0).as_primitive::<UInt32Type>().values();
+            let of: Vec<u32> = rows.iter().map(|row| numbers[*row as usize]).collect();
+            if let Some(files) = &mut files {
+                return files.write(&of, batch.column(1));
+            }
+            insert_values(&mut set, texts.as_deref_mut(), &of, batch.column(1), |_| {
+                true
+            })?;
+            let text_bytes = texts.as_ref().map_or(0, |texts| texts.size());
+            if reservation
+                .try_resize(held + set.size() + text_bytes)
+                .is_err()
+            {
+                let mut new = PairFiles::new(measure, context)?;
+                write_pairs(&mut set, &mut texts, |of, values| new.write(of, values))?;
+                (set, texts) = empty_set(measure, groups);
+                files = Some(new);
+                reservation.try_resize(held)?;
+            }
+            Ok(())
+        })?;
+        match files {
+            None => set.add_counts(&mut found),
+            Some(files) => files.read(
                 &mut (&mut set, &mut texts),
                 |(set, texts), batch| {
                     let of = batch.column(0).as_primitive::<UInt32Type>().values();
@@ -450,7 +501,9 @@ impl Aggregator {
                         **texts = TextNumbers::default();
                     }
                 },
-            )?;
+            )?,
+        }
+        if let State::Distinct { counts, .. } = &mut self.states[at] {
             counts.resize(groups.max(counts.len()), 0);
             for (count, found) in counts.iter_mut().zip(found) {
                 *count += found as i64;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::Result;
 use datafusion::physical_expr::PhysicalExpr;
@@ -107,5 +108,22 @@ impl Definition {
             fields.extend(states.iter().map(|field| field.as_ref().clone()));
         }
         Ok(Arc::new(Schema::new(fields)))
+    }
+
+    /// Cuts columns of states, without the bucket, into keys and the states of each measure.
+    pub(super) fn states(
+        &self,
+        columns: &[ArrayRef],
+        counted: bool,
+    ) -> Result<(Vec<ArrayRef>, Vec<Vec<ArrayRef>>)> {
+        let (keys, mut rest) = columns.split_at(self.keys.len());
+        let mut states = Vec::with_capacity(self.measures.len());
+        for (at, measure) in self.measures.iter().enumerate() {
+            let width = measure.measure.state_fields(at, counted)?.len();
+            let (state, others) = rest.split_at(width);
+            states.push(state.to_vec());
+            rest = others;
+        }
+        Ok((keys.to_vec(), states))
     }
 }

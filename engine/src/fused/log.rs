@@ -35,7 +35,7 @@ const TOLD_KEYS: usize = 48;
 pub(super) struct LogReader {
     definition: Arc<Definition>,
     lookups: Vec<Attributes>,
-    /// The key by which groups end: see [`LogReader::add`].
+    /// The key by which groups end.
     ends_with: Option<usize>,
     /// Keys that are the same for all rows.
     constants: Vec<Option<ScalarValue>>,
@@ -61,9 +61,9 @@ struct Attributes {
 }
 
 /// A part of a batch whose rows have one date.
-struct Run {
+pub(super) struct Run {
     rows: std::ops::Range<usize>,
-    date: Option<i32>,
+    pub(super) date: Option<i32>,
 }
 
 impl LogReader {
@@ -141,37 +141,8 @@ impl LogReader {
         lookups.chain(log).collect()
     }
 
-    /// Adds the rows of a batch. Where groups end with a date, `ended` is called with the
-    /// aggregator when the next date begins.
-    pub(super) fn add(
-        &mut self,
-        batch: &RecordBatch,
-        current: &mut Option<Option<i32>>,
-        aggregator: &mut Aggregator,
-        mut ended: impl FnMut(&mut Self, Option<i32>, &mut Aggregator) -> Result<()>,
-    ) -> Result<()> {
-        let (batch, runs) = self.runs(batch)?;
-        for run in runs {
-            if self.ends_with.is_some() && *current != Some(run.date) {
-                if let Some(before) = current.take() {
-                    ended(self, before, aggregator)?;
-                }
-                *current = Some(run.date);
-            }
-            let whole = run.rows.len() == batch.num_rows();
-            match whole {
-                true => self.add_run(&batch, run.date, aggregator)?,
-                false => {
-                    let part = batch.slice(run.rows.start, run.rows.len());
-                    self.add_run(&part, run.date, aggregator)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Cuts a batch into parts of one date each, where it matters.
-    fn runs(&self, batch: &RecordBatch) -> Result<(RecordBatch, Vec<Run>)> {
+    pub(super) fn runs(&self, batch: &RecordBatch) -> Result<(RecordBatch, Vec<Run>)> {
         let ending = self.ends_with.map(|at| &self.definition.keys[at]);
         let mut dates = self
             .definition
@@ -205,14 +176,23 @@ impl LogReader {
         Ok((sorted, runs_of(&dates)?))
     }
 
-    fn add_run(
+    /// Adds the rows of a part of a batch of [`LogReader::runs`].
+    pub(super) fn add(
         &mut self,
         batch: &RecordBatch,
-        date: Option<i32>,
+        run: &Run,
         aggregator: &mut Aggregator,
     ) -> Result<()> {
         let definition = Arc::clone(&self.definition);
-        let rows = batch.num_rows();
+        let (date, rows) = (run.date, run.rows.len());
+        let part;
+        let batch = match rows == batch.num_rows() {
+            true => batch,
+            false => {
+                part = batch.slice(run.rows.start, rows);
+                &part
+            }
+        };
         let mut keys: Vec<ArrayRef> = Vec::with_capacity(definition.keys.len());
         for (at, lookup) in definition.lookups.iter().enumerate() {
             let fact_keys = lookup.fact_key.evaluate(batch)?.into_array(rows)?;

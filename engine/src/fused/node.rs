@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::common::{DFSchema, DFSchemaRef, Result, internal_err, plan_err};
+use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{
     Expr, ExprSchemable, Extension, LogicalPlan, UserDefinedLogicalNodeCore,
 };
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 
 use crate::rules::Aggregates;
 
@@ -87,7 +89,16 @@ impl FusedNode {
         if keys.is_empty() {
             return plan_err!("a fused aggregation needs a key to group by");
         }
-        let (lookups, dimensions): (Vec<_>, Vec<_>) = lookups.into_iter().unzip();
+        let (mut lookups, dimensions): (Vec<LookupSpec>, Vec<_>) = lookups.into_iter().unzip();
+        for (lookup, dimension) in lookups.iter_mut().zip(&dimensions) {
+            let schema = Arc::new(attribute_schema(&log, dimension)?);
+            let context = SimplifyContext::builder().with_schema(Arc::clone(&schema));
+            let simplifier = ExprSimplifier::new(context.build());
+            for attribute in &mut lookup.attributes {
+                let coerced = simplifier.coerce(attribute.clone(), &schema)?;
+                *attribute = simplifier.simplify(coerced)?;
+            }
+        }
         Self::build(log, dimensions, lookups, keys, measures)
     }
 
@@ -169,9 +180,15 @@ impl FusedNode {
     }
 }
 
-/// The dimension's columns, and the log's: an attribute's date is one of the log's.
+/// The dimension's columns, which are null for a key that it doesn't have, and the log's: an
+/// attribute's date is one of the log's.
 pub(super) fn attribute_schema(log: &LogicalPlan, dimension: &LogicalPlan) -> Result<DFSchema> {
-    let mut schema = dimension.schema().as_ref().clone();
+    let fields = dimension.schema().iter();
+    let fields = fields.map(|(qualifier, field)| {
+        let field = field.as_ref().clone().with_nullable(true);
+        (qualifier.cloned(), Arc::new(field))
+    });
+    let mut schema = DFSchema::new_with_metadata(fields.collect(), Default::default())?;
     schema.merge(log.schema());
     Ok(schema)
 }
@@ -205,9 +222,10 @@ impl UserDefinedLogicalNodeCore for FusedNode {
         &self.schema
     }
 
+    // Not the attributes, which are simplified already: rules take it that a dimension's column is
+    // null only where it is in the dimension, and drop what stands for a key that it doesn't have.
     fn expressions(&self) -> Vec<Expr> {
-        let attributes = self.lookups.iter().flat_map(|lookup| &lookup.attributes);
-        self.log_exprs().chain(attributes).cloned().collect()
+        self.log_exprs().cloned().collect()
     }
 
     // A filter on a key above could go below; none is ever put there.
@@ -273,11 +291,6 @@ impl UserDefinedLogicalNodeCore for FusedNode {
             lookup.fact_key = next(&lookup.fact_key)?;
             if let Some(date) = &mut lookup.date {
                 *date = next(date)?;
-            }
-        }
-        for lookup in &mut new.lookups {
-            for attribute in &mut lookup.attributes {
-                *attribute = next(attribute)?;
             }
         }
         let mut inputs = inputs.into_iter();

@@ -1,7 +1,11 @@
-//! Distinct values on disk, for when they don't fit the memory.
+//! Groups on disk, for when they don't fit the memory.
 //!
-//! Pairs of a group's number and a value go to one of some files by the value's hash. So all
-//! repetitions of a pair lie in one file, and a file at a time is deduplicated in memory.
+//! A group goes to one of some files by the hash of its keys, and its distinct values to one beside
+//! it. So all that is known of a group lies in one place, and a place at a time is brought together
+//! in memory. Where the distinct values of a place don't fit, those of a hot group, they go to
+//! further files by their own hash: all repetitions of a pair lie in one, and a file at a time is
+//! counted. (Partitioning until a part fits: Bratbergsengen, "Hashing Methods and Relational Algebra
+//! Operations", VLDB 1984.)
 
 use std::fs::File;
 use std::io::BufReader;
@@ -13,65 +17,227 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::arrow::ipc::reader::StreamReader;
 use datafusion::arrow::ipc::writer::StreamWriter;
 use datafusion::common::hash_utils::create_hashes;
-use datafusion::common::{Result, exec_datafusion_err};
+use datafusion::common::{Result, exec_datafusion_err, internal_datafusion_err};
 use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::execution::spill_file::{SpillFile, SpillWriter};
 use datafusion::physical_plan::repartition::REPARTITION_RANDOM_STATE;
 
-/// Files of one measure.
+use super::aggregator::{Aggregator, Measure, state_type};
+use super::definition::Definition;
+
+/// Files that groups, and that the values of one measure, are cut into.
 const FILES: usize = 32;
 /// Pairs that are written at once.
 pub(super) const CHUNK: usize = 1 << 16;
 
-/// Pairs of one measure, on disk.
-pub(super) struct PairFiles {
+/// Batches in a file of its own.
+pub(super) struct BatchFile {
     schema: SchemaRef,
-    files: Vec<PairFile>,
-}
-
-struct PairFile {
     file: Arc<dyn SpillFile>,
     writer: StreamWriter<Box<dyn SpillWriter>>,
 }
 
-impl PairFiles {
-    /// For values of a type.
-    pub(super) fn new(value_type: &DataType, context: &TaskContext) -> Result<Self> {
-        let schema = Arc::new(Schema::new(vec![
-            Field::new("group", DataType::UInt32, false),
-            Field::new("value", value_type.clone(), false),
-        ]));
+impl BatchFile {
+    fn new(schema: &SchemaRef, context: &TaskContext) -> Result<Self> {
         let disk = &context.runtime_env().disk_manager;
+        let file = disk.create_tmp_file("aggregation")? as Arc<dyn SpillFile>;
+        let writer = StreamWriter::try_new(file.open_writer()?, schema)?;
+        let schema = Arc::clone(schema);
+        Ok(Self {
+            schema,
+            file,
+            writer,
+        })
+    }
+
+    fn write(&mut self, columns: Vec<ArrayRef>) -> Result<()> {
+        let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns)?;
+        Ok(self.writer.write(&batch)?)
+    }
+
+    /// Calls `each` with the batches, in the order in which they were written.
+    pub(super) fn read(mut self, mut each: impl FnMut(&RecordBatch) -> Result<()>) -> Result<()> {
+        self.writer.finish()?;
+        self.writer.into_inner()?.finish()?;
+        let Some(path) = self.file.path() else {
+            return Err(exec_datafusion_err!("an aggregation spills to files only"));
+        };
+        for batch in StreamReader::try_new(BufReader::new(File::open(path)?), None)? {
+            each(&batch?)?;
+        }
+        Ok(())
+    }
+}
+
+/// Pairs of a number and a value of a measure.
+fn pair_schema(measure: &Measure) -> Result<SchemaRef> {
+    let Measure::Distinct { value_type, .. } = measure else {
+        return Err(internal_datafusion_err!(
+            "{measure:?} has no distinct values"
+        ));
+    };
+    Ok(Arc::new(Schema::new(vec![
+        Field::new("group", DataType::UInt32, false),
+        Field::new("value", state_type(value_type), false),
+    ])))
+}
+
+/// Where a group lies: its file, and its row there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    file: u32,
+    row: u32,
+}
+
+/// Groups with their aggregates and distinct values.
+pub(super) struct GroupFiles {
+    definition: Arc<Definition>,
+    context: Arc<TaskContext>,
+    files: std::vec::IntoIter<GroupFile>,
+}
+
+struct GroupFile {
+    /// Keys and states without distinct values. A group may occur more than once.
+    groups: BatchFile,
+    rows: u32,
+    /// For each distinct measure pairs of a row of `groups` and a value.
+    pairs: Vec<Option<BatchFile>>,
+}
+
+impl GroupFiles {
+    pub(super) fn new(definition: &Arc<Definition>, context: &Arc<TaskContext>) -> Result<Self> {
+        let states = definition.state_schema(true)?;
         let files = (0..FILES).map(|_| {
-            let file = disk.create_tmp_file("distinct values")? as Arc<dyn SpillFile>;
-            let writer = StreamWriter::try_new(file.open_writer()?, &schema)?;
-            Ok(PairFile { file, writer })
+            let pairs = definition.measures.iter().map(|measure| {
+                let measure = &measure.measure;
+                Ok(match measure {
+                    Measure::Distinct { .. } => {
+                        Some(BatchFile::new(&pair_schema(measure)?, context)?)
+                    }
+                    _ => None,
+                })
+            });
+            Ok(GroupFile {
+                groups: BatchFile::new(&states, context)?,
+                rows: 0,
+                pairs: pairs.collect::<Result<_>>()?,
+            })
         });
         Ok(Self {
-            files: files.collect::<Result<_>>()?,
-            schema,
+            files: files.collect::<Result<Vec<_>>>()?.into_iter(),
+            definition: Arc::clone(definition),
+            context: Arc::clone(context),
         })
+    }
+
+    /// Adds groups, and says where each lies.
+    pub(super) fn add_groups(
+        &mut self,
+        keys: Vec<ArrayRef>,
+        states: Vec<Vec<ArrayRef>>,
+    ) -> Result<Vec<Place>> {
+        let rows = keys.first().map_or(1, |key| key.len());
+        let hashes = hashes_of(&keys, rows)?;
+        let columns: Vec<ArrayRef> = keys
+            .into_iter()
+            .chain(states.into_iter().flatten())
+            .collect();
+        let mut places = Vec::with_capacity(rows);
+        let files = self.files.as_mut_slice();
+        let mut ends: Vec<u32> = files.iter().map(|file| file.rows).collect();
+        for hash in &hashes {
+            let file = file_of(*hash);
+            places.push(Place {
+                file: file as u32,
+                row: ends[file],
+            });
+            ends[file] = ends[file]
+                .checked_add(1)
+                .ok_or_else(|| exec_datafusion_err!("more than 2^32 groups in a file"))?;
+        }
+        scatter(
+            &columns,
+            |row| places[row].file as usize,
+            rows,
+            |file, columns| {
+                files[file].rows = ends[file];
+                files[file].groups.write(columns)
+            },
+        )?;
+        Ok(places)
+    }
+
+    /// Adds pairs of a distinct measure's.
+    pub(super) fn add_pairs(
+        &mut self,
+        measure: usize,
+        groups: &[Place],
+        values: &ArrayRef,
+    ) -> Result<()> {
+        let rows = UInt32Array::from_iter_values(groups.iter().map(|place| place.row));
+        let columns: [ArrayRef; 2] = [Arc::new(rows), Arc::clone(values)];
+        let files = self.files.as_mut_slice();
+        let file = |row: usize| groups[row].file as usize;
+        scatter(
+            &columns,
+            file,
+            groups.len(),
+            |file, columns| match &mut files[file].pairs[measure] {
+                Some(pairs) => pairs.write(columns),
+                None => Err(internal_datafusion_err!(
+                    "pairs of a measure without values"
+                )),
+            },
+        )
+    }
+
+    /// The groups of the next file, brought together and counted; none after the last.
+    ///
+    /// # Errors
+    /// If a file can't be read, or if its groups don't fit the memory.
+    pub(super) fn next(&mut self, reservation: &MemoryReservation) -> Result<Option<Aggregator>> {
+        let Some(file) = self.files.next() else {
+            return Ok(None);
+        };
+        let definition = &self.definition;
+        let mut merged = Aggregator::hashed(definition.key_sources(), definition.measures())?;
+        let mut numbers: Vec<u32> = Vec::new();
+        file.groups.read(|batch| {
+            let (keys, states) = definition.states(batch.columns(), true)?;
+            merged.merge(&keys, &states, batch.num_rows())?;
+            numbers.extend(merged.last_numbers());
+            reservation.try_resize(merged.size() + numbers.capacity() * size_of::<u32>())
+        })?;
+        for (at, pairs) in file.pairs.into_iter().enumerate() {
+            if let Some(pairs) = pairs {
+                merged.count_pairs(at, pairs, &numbers, reservation, &self.context)?;
+            }
+        }
+        Ok(Some(merged))
+    }
+}
+
+/// Pairs of a group's number and a value, by the value's hash.
+pub(super) struct PairFiles(Vec<BatchFile>);
+
+impl PairFiles {
+    /// For the values of a measure.
+    pub(super) fn new(measure: &Measure, context: &TaskContext) -> Result<Self> {
+        let schema = pair_schema(measure)?;
+        let files = (0..FILES).map(|_| BatchFile::new(&schema, context));
+        Ok(Self(files.collect::<Result<_>>()?))
     }
 
     /// Adds pairs.
     pub(super) fn write(&mut self, groups: &[u32], values: &ArrayRef) -> Result<()> {
         let hashes = exchange_hashes(values)?;
-        let mut rows: Vec<Vec<u32>> = vec![Vec::new(); FILES];
-        for (row, hash) in hashes.iter().enumerate() {
-            // Bits that have not chosen the task already.
-            rows[(hash >> 48) as usize % FILES].push(row as u32);
-        }
-        for (file, rows) in self.files.iter_mut().zip(rows) {
-            if rows.is_empty() {
-                continue;
-            }
-            let of_file = UInt32Array::from_iter_values(rows.iter().map(|r| groups[*r as usize]));
-            let values = take(values, &UInt32Array::from(rows), None)?;
-            let columns: Vec<ArrayRef> = vec![Arc::new(of_file), values];
-            file.writer
-                .write(&RecordBatch::try_new(Arc::clone(&self.schema), columns)?)?;
-        }
-        Ok(())
+        let groups: ArrayRef = Arc::new(UInt32Array::from_iter_values(groups.iter().copied()));
+        let columns = [groups, Arc::clone(values)];
+        let file = |row: usize| file_of(hashes[row]);
+        scatter(&columns, file, hashes.len(), |file, columns| {
+            self.0[file].write(columns)
+        })
     }
 
     /// Reads the files one after the other: `pairs` is called with each batch of a file, `done`
@@ -82,27 +248,51 @@ impl PairFiles {
         mut pairs: impl FnMut(&mut S, &RecordBatch) -> Result<()>,
         mut done: impl FnMut(&mut S),
     ) -> Result<()> {
-        for PairFile { file, mut writer } in self.files {
-            writer.finish()?;
-            writer.into_inner()?.finish()?;
-            let Some(path) = file.path() else {
-                return Err(exec_datafusion_err!("distinct values spill to files only"));
-            };
-            let reader = StreamReader::try_new(BufReader::new(File::open(path)?), None)?;
-            for batch in reader {
-                pairs(state, &batch?)?;
-            }
+        for file in self.0 {
+            file.read(|batch| pairs(state, batch))?;
             done(state);
         }
         Ok(())
     }
 }
 
+/// By bits that have not chosen the task already.
+fn file_of(hash: u64) -> usize {
+    (hash >> 48) as usize % FILES
+}
+
+/// Gives `write` for each file the rows that go there.
+fn scatter(
+    columns: &[ArrayRef],
+    file: impl Fn(usize) -> usize,
+    rows: usize,
+    mut write: impl FnMut(usize, Vec<ArrayRef>) -> Result<()>,
+) -> Result<()> {
+    let mut of_file: Vec<Vec<u32>> = vec![Vec::new(); FILES];
+    for row in 0..rows {
+        of_file[file(row)].push(row as u32);
+    }
+    for (file, rows) in of_file
+        .into_iter()
+        .enumerate()
+        .filter(|(_, rows)| !rows.is_empty())
+    {
+        let rows = UInt32Array::from(rows);
+        let taken = columns.iter().map(|column| Ok(take(column, &rows, None)?));
+        write(file, taken.collect::<Result<_>>()?)?;
+    }
+    Ok(())
+}
+
 /// The hashes by which rows are exchanged between tasks: the same in every process.
 pub(super) fn exchange_hashes(values: &ArrayRef) -> Result<Vec<u64>> {
-    let mut hashes = vec![0u64; values.len()];
+    hashes_of(std::slice::from_ref(values), values.len())
+}
+
+fn hashes_of(columns: &[ArrayRef], rows: usize) -> Result<Vec<u64>> {
+    let mut hashes = vec![0u64; rows];
     create_hashes(
-        [values],
+        columns,
         REPARTITION_RANDOM_STATE.random_state(),
         &mut hashes,
     )?;

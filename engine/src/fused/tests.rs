@@ -59,7 +59,7 @@ fn batch(rows: &[Row], item: &DataType) -> RecordBatch {
 /// What is looked up, and how both sides say what is aggregated.
 #[derive(Debug, Clone)]
 struct Query {
-    /// Columns of the log, and `band`, the attribute.
+    /// Columns of the log, and `band` and `home`, the attributes.
     keys: Vec<&'static str>,
     measures: Vec<&'static str>,
     item: DataType,
@@ -71,6 +71,11 @@ struct Query {
 
 const BAND: &str = "coalesce(cast(case when born + cast(date as int) > 3 then 'old' \
                     when born is not null then 'young' end as varchar), 'unknown')";
+
+const ATTRIBUTES: [&str; 2] = ["band", "home"];
+
+/// Of a column that is never null in the dimension, but is for a key that it doesn't have.
+const HOME: &str = "coalesce(cast(town as varchar), 'unknown')";
 
 const MEASURES: [&str; 11] = [
     "count(*)",
@@ -104,12 +109,16 @@ fn texts(batches: &[RecordBatch], schema: &SchemaRef) -> Vec<String> {
     rows
 }
 
-/// What was found, in three ways.
+/// What was found, in several ways.
 struct Found {
     /// By a node with lookups.
     node: Vec<String>,
     /// By the same node, planned for several processes.
     stages: Vec<String>,
+    /// By both, with little memory.
+    short: [Vec<String>; 2],
+    /// How often those went to disk.
+    spills: [usize; 2],
     /// By rankmill's session, from SQL.
     sql: Vec<String>,
     /// By DataFusion as it comes.
@@ -118,8 +127,8 @@ struct Found {
     plan: Arc<dyn ExecutionPlan>,
 }
 
-/// `memory` is the node's.
-async fn find(rows: &[Row], query: &Query, memory: Option<usize>) -> Found {
+/// `memory` is what there is where it is short.
+async fn find(rows: &[Row], query: &Query, memory: usize) -> Found {
     let session = Session::new(&SessionOptions {
         threads: Some(query.partitions),
         ..SessionOptions::default()
@@ -127,7 +136,7 @@ async fn find(rows: &[Row], query: &Query, memory: Option<usize>) -> Found {
     .unwrap();
     let limited = Session::new(&SessionOptions {
         threads: Some(query.partitions),
-        memory_bytes: memory,
+        memory_bytes: Some(memory),
         ..SessionOptions::default()
     })
     .unwrap();
@@ -158,6 +167,17 @@ async fn find(rows: &[Row], query: &Query, memory: Option<usize>) -> Found {
             Arc::new(query.users.iter().map(|u| u.1).collect::<Int64Array>()),
             true,
         ),
+        (
+            "town",
+            Arc::new(
+                query
+                    .users
+                    .iter()
+                    .map(|u| Some(if u.0 % 2 == 0 { "even" } else { "odd" }))
+                    .collect::<StringArray>(),
+            ),
+            false,
+        ),
     ])
     .unwrap();
     let users_schema = users.schema();
@@ -173,7 +193,7 @@ async fn find(rows: &[Row], query: &Query, memory: Option<usize>) -> Found {
         .enumerate()
         .map(|(i, sql)| format!("{sql} as m{i}"))
         .collect();
-    let looks_up = query.keys.contains(&"band");
+    let looks_up = query.keys.iter().any(|key| ATTRIBUTES.contains(key));
     let unmatched = match looks_up {
         true => ", count(*) filter (where user is not null and key is null) as u",
         false => "",
@@ -183,6 +203,7 @@ async fn find(rows: &[Row], query: &Query, memory: Option<usize>) -> Found {
         .iter()
         .map(|key| match *key {
             "band" => format!("{BAND} as band"),
+            "home" => format!("{HOME} as home"),
             key => key.to_owned(),
         })
         .collect();
@@ -210,24 +231,25 @@ async fn find(rows: &[Row], query: &Query, memory: Option<usize>) -> Found {
     if looks_up {
         let users = users.into_unoptimized_plan();
         let schema = users.schema().as_ref().clone().join(log.schema()).unwrap();
-        let band = context.parse_sql_expr(BAND, &schema).unwrap();
+        let attribute = |sql| context.parse_sql_expr(sql, &schema).unwrap();
         let spec = LookupSpec {
             // No two tests share a table.
             cache_key: format!("{:?}", query.users),
             fact_key: expr("user"),
             date: Some(expr("date")),
             rows: query.users.len(),
-            attributes: vec![band],
+            attributes: vec![attribute(BAND), attribute(HOME)],
         };
         lookups.push((spec, users));
     }
     let keys = query.keys.iter().map(|key| {
-        let spec = match *key {
-            "band" => KeySpec::Attribute {
+        let attribute = ATTRIBUTES.iter().position(|attribute| attribute == key);
+        let spec = match attribute {
+            Some(attribute) => KeySpec::Attribute {
                 lookup: 0,
-                attribute: 0,
+                attribute,
             },
-            key => KeySpec::Log(expr(key)),
+            None => KeySpec::Log(expr(key)),
         };
         ((*key).to_owned(), spec)
     });
@@ -253,18 +275,34 @@ async fn find(rows: &[Row], query: &Query, memory: Option<usize>) -> Found {
         .build()
         .unwrap();
     let physical = context.state().create_physical_plan(&plan).await.unwrap();
-    let found = collect(Arc::clone(&physical), limited.context().task_ctx()).await;
+    let node = collect(Arc::clone(&physical), context.task_ctx()).await;
+    let limited = limited.context();
+    let short_plan = limited.state().create_physical_plan(&plan).await.unwrap();
+    let short = collect(Arc::clone(&short_plan), limited.task_ctx()).await;
     let distributed = Distributed::mark(context.copied_config());
     let distributed = session.state_with(distributed).unwrap();
     let staged = distributed.create_physical_plan(&plan).await.unwrap();
-    let stages = collect(Arc::clone(&staged), context.task_ctx()).await;
+    let stages = collect(staged, context.task_ctx()).await;
+    // A plan's exchanges run once.
+    let short_staged = distributed.create_physical_plan(&plan).await.unwrap();
+    let short_stages = collect(Arc::clone(&short_staged), limited.task_ctx()).await;
+    let rows = |found: Result<Vec<RecordBatch>, _>| texts(&found.unwrap(), &physical.schema());
     Found {
-        node: texts(&found.unwrap(), &physical.schema()),
-        stages: texts(&stages.unwrap(), &physical.schema()),
+        node: rows(node),
+        stages: rows(stages),
+        short: [rows(short), rows(short_stages)],
+        spills: [spills(&short_plan), spills(&short_staged)],
         sql: by_rule,
         expected,
         plan: physical,
     }
+}
+
+/// How often the operators of a plan went to disk.
+fn spills(plan: &Arc<dyn ExecutionPlan>) -> usize {
+    let own = plan.metrics().and_then(|metrics| metrics.spill_count());
+    let children = plan.children();
+    own.unwrap_or(0) + children.into_iter().map(spills).sum::<usize>()
 }
 
 fn rows() -> impl Strategy<Value = Vec<Row>> {
@@ -303,7 +341,7 @@ fn rows() -> impl Strategy<Value = Vec<Row>> {
 }
 
 fn query() -> impl Strategy<Value = Query> {
-    let keys = prop::sample::subsequence(vec!["date", "band", "page", "item"], 1..=4);
+    let keys = prop::sample::subsequence(vec!["date", "band", "home", "page", "item"], 1..=4);
     let types = vec![
         DataType::Int64,
         DataType::Utf8View,
@@ -336,7 +374,7 @@ fn query() -> impl Strategy<Value = Query> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 256,
+        cases: 128,
         rng_seed: RngSeed::Fixed(12),
         failure_persistence: None,
         max_shrink_iters: 200,
@@ -345,10 +383,12 @@ proptest! {
 
     #[test]
     fn equals_an_aggregation_over_joins(rows in rows(), query in query()) {
-        let found = runtime().block_on(find(&rows, &query, None));
+        let found = runtime().block_on(find(&rows, &query, 1 << 20));
         let plan = displayable(found.plan.as_ref());
         prop_assert_eq!(&found.node, &found.expected, "{}", plan.indent(false));
         prop_assert_eq!(&found.stages, &found.expected);
+        prop_assert_eq!(&found.short[0], &found.expected);
+        prop_assert_eq!(&found.short[1], &found.expected);
         prop_assert_eq!(&found.sql, &found.expected);
     }
 }
@@ -358,47 +398,79 @@ fn runtime() -> tokio::runtime::Runtime {
     builder.worker_threads(2).build().unwrap()
 }
 
-#[test]
-fn distinct_values_go_to_disk_where_memory_is_short() {
+/// Numbers that look random, and are the same each time.
+fn random() -> impl FnMut(i64) -> i64 {
     let mut random = 1u64;
-    let mut below = |end: i64| {
+    move |end| {
         random = random
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1);
         (random >> 33) as i64 % end
-    };
+    }
+}
+
+#[test]
+fn groups_go_to_disk_where_memory_is_short() {
+    let mut below = random();
     let pages = ["", "/", "/a", "/a long path of more than twelve bytes"];
     let rows: Vec<Row> = (0..150_000)
         .map(|_| Row {
             date: Some(below(3) as i32),
             user: Some(below(60_000)).filter(|user| user % 7 != 0),
-            item: Some(below(12)),
+            // Half of all rows have one item: its values alone don't fit.
+            item: Some(below(2_000)).map(|item| (item - 1_000).max(0)),
             page: Some(pages[below(4) as usize]),
             value: Some(below(100)),
             weight: Some(below(3) as f64),
         })
         .collect();
-    for item in [DataType::Int64, DataType::Utf8View] {
+    let users: Vec<_> = (0..40_000).map(|user| (user, Some(user % 5))).collect();
+    let measures = vec![
+        "count(distinct user)",
+        "count(*)",
+        "max(value)",
+        "count(distinct page)",
+        "count(distinct value) filter (where weight > 0)",
+    ];
+    let integer = DataType::Int64;
+    for (keys, measures, item, partitions) in [
+        (
+            vec!["date", "band", "item"],
+            measures.clone(),
+            integer.clone(),
+            1,
+        ),
+        (vec!["item"], measures.clone(), DataType::Utf8View, 1),
+        (
+            vec!["date", "item", "home"],
+            measures.clone(),
+            integer.clone(),
+            3,
+        ),
+        // Groups without values.
+        (
+            vec!["item", "page", "date", "band"],
+            vec!["sum(value)", "min(page)"],
+            integer,
+            2,
+        ),
+    ] {
         let query = Query {
-            keys: vec!["date", "band", "item"],
-            measures: vec![
-                "count(distinct user)",
-                "count(*)",
-                "max(value)",
-                "count(distinct page)",
-                "count(distinct value) filter (where weight > 0)",
-            ],
+            keys,
+            measures,
             item,
-            partitions: 1,
+            partitions,
             batch_rows: 1_000,
-            users: (0..40_000).map(|user| (user, Some(user % 5))).collect(),
+            users: users.clone(),
         };
-        let memory = Some(1 << 20);
-        let found = runtime().block_on(find(&rows, &query, memory));
-        assert_eq!(found.node, found.expected);
-        let plan = &found.plan;
-        let spills = |plan: &Arc<dyn ExecutionPlan>| plan.metrics()?.spill_count();
-        let fused = plan.children()[0];
-        assert!(spills(plan).or(spills(fused)).unwrap_or(0) > 0, "{plan:?}");
+        let found = runtime().block_on(find(&rows, &query, 3 << 20));
+        assert_eq!(found.node, found.expected, "{query:?}");
+        assert_eq!(found.short[0], found.expected, "{query:?}");
+        assert_eq!(found.short[1], found.expected, "{query:?}");
+        assert!(
+            found.spills.iter().all(|spills| *spills > 0),
+            "{:?} {query:?}",
+            found.spills
+        );
     }
 }

@@ -16,7 +16,7 @@ use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use super::rows::RowCounts;
 use super::{Measure, State};
 use crate::fused::pairs::PairSet;
-use crate::fused::spill::{CHUNK, PairFiles, exchange_hashes};
+use crate::fused::spill::{CHUNK, exchange_hashes};
 use crate::fused::texts::{TextNumbers, texts_of};
 
 pub(super) fn add_counts(sums: &mut Vec<i64>, groups: usize, numbers: &[usize], counts: &ArrayRef) {
@@ -126,32 +126,31 @@ pub(super) fn insert_values(
     Ok(())
 }
 
-/// Writes the pairs of a set, whose groups have got other numbers.
+/// Gives `write` the pairs of a set, some at a time.
 pub(super) fn write_pairs(
     set: &mut PairSet,
     texts: &mut Option<Box<TextNumbers>>,
-    moved: &[u32],
-    files: &mut PairFiles,
+    mut write: impl FnMut(&[u32], &ArrayRef) -> Result<()>,
 ) -> Result<()> {
     let texts = all_texts(texts)?;
     let mut groups: Vec<u32> = Vec::with_capacity(CHUNK);
     let mut values: Vec<i64> = Vec::with_capacity(CHUNK);
     let mut written = Ok(());
-    let mut write = |groups: &mut Vec<u32>, values: &mut Vec<i64>| {
+    let mut flush = |groups: &mut Vec<u32>, values: &mut Vec<i64>| {
         let column = value_column(std::mem::take(values), texts.as_ref());
-        files.write(groups, &column)?;
+        write(groups, &column)?;
         groups.clear();
         Ok(())
     };
     set.for_each(|group, value| {
-        groups.push(moved[group as usize]);
+        groups.push(group);
         values.push(value);
         if groups.len() == CHUNK && written.is_ok() {
-            written = write(&mut groups, &mut values);
+            written = flush(&mut groups, &mut values);
         }
     });
     written?;
-    write(&mut groups, &mut values)
+    flush(&mut groups, &mut values)
 }
 
 /// The state of a group of which no row counted.
