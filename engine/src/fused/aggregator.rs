@@ -1,5 +1,6 @@
 //! What one task holds: its groups, and for each group what has been aggregated so far.
 
+mod extremes;
 mod gather;
 mod measure;
 mod rows;
@@ -14,12 +15,13 @@ use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 
+use self::extremes::Extremes;
 pub(super) use self::gather::Gathered;
 pub(super) use self::measure::{Argument, Measure, state_type};
 use self::rows::RowCounts;
 use self::states::{
-    accumulator, add_counts, count_column, empty_set, empty_state, insert_lists, insert_values,
-    lists, write_pairs,
+    accumulator, add_counts, empty_set, empty_state, insert_lists, insert_values, lists,
+    plain_column, write_pairs,
 };
 use super::groups::{Groups, KeySource, Numbered};
 use super::pairs::PairSet;
@@ -36,6 +38,7 @@ enum State {
         /// Counted elsewhere, in a final step.
         counts: Vec<i64>,
     },
+    Extreme(Extremes),
     Other(Box<dyn GroupsAccumulator>),
 }
 
@@ -121,6 +124,10 @@ impl Aggregator {
                         }
                     }
                 }
+                State::Extreme(extremes) => {
+                    let kept = argument.kept();
+                    extremes.add(&self.numbers, groups, &argument.values[0], kept.as_ref())?;
+                }
                 State::Other(accumulator) => accumulator.update_batch(
                     &argument.values,
                     &self.wide_numbers,
@@ -172,6 +179,9 @@ impl Aggregator {
                         insert_lists(set, texts.as_deref_mut(), &self.numbers, lists)?;
                     }
                 },
+                State::Extreme(extremes) => {
+                    extremes.merge(&self.numbers, groups, &columns[0])?;
+                }
                 State::Other(accumulator) => {
                     accumulator.merge_batch(columns, &self.wide_numbers, groups)?;
                 }
@@ -238,6 +248,7 @@ impl Aggregator {
                             counts: Vec::new(),
                         }
                     }
+                    Measure::Extreme { smallest, .. } => State::Extreme(Extremes::new(*smallest)),
                     Measure::Other { function, .. } => State::Other(accumulator(function)?),
                 })
             })
@@ -287,6 +298,10 @@ impl Aggregator {
                     });
                     *texts = known;
                 }
+                (State::Extreme(extremes), State::Extreme(mut before)) => {
+                    before.renumber(&moved, groups);
+                    *extremes = before;
+                }
                 (State::Other(accumulator), State::Other(mut before)) if !present.is_empty() => {
                     let states = before.state(EmitTo::All)?;
                     accumulator.merge_batch(&states, &wide, groups)?;
@@ -327,7 +342,7 @@ impl Aggregator {
         for (state, measure) in self.states.iter_mut().zip(&self.measures) {
             columns.push(match state {
                 State::Other(accumulator) => accumulator.evaluate(EmitTo::All)?,
-                counted => count_column(counted, &self.rows, &present, measure)?,
+                counted => plain_column(counted, &self.rows, &present, measure)?,
             });
         }
         self.finished(&present, columns)
@@ -341,7 +356,7 @@ impl Aggregator {
         for (state, measure) in self.states.iter_mut().zip(&self.measures) {
             columns.push(match state {
                 State::Other(accumulator) => accumulator.state(EmitTo::All)?,
-                counted => vec![count_column(counted, &self.rows, &present, measure)?],
+                counted => vec![plain_column(counted, &self.rows, &present, measure)?],
             });
         }
         self.finished(&present, columns)
@@ -366,8 +381,12 @@ impl Aggregator {
                 State::Distinct { set, texts, .. } => {
                     StateColumns::Lists(lists(set, texts, &position, present.len(), buckets)?)
                 }
+                State::Extreme(_) => StateColumns::Plain {
+                    groups: vec![plain_column(state, &self.rows, &present, measure)?],
+                    none: measure.nulls()?,
+                },
                 counted => StateColumns::Plain {
-                    groups: vec![count_column(counted, &self.rows, &present, measure)?],
+                    groups: vec![plain_column(counted, &self.rows, &present, measure)?],
                     none: vec![Arc::new(Int64Array::from(vec![0]))],
                 },
             });
@@ -433,7 +452,7 @@ impl Aggregator {
                     let counts: Vec<i64> = present.iter().map(count).collect();
                     vec![Arc::new(Int64Array::from(counts)) as ArrayRef]
                 }
-                counted => vec![count_column(counted, &self.rows, present, measure)?],
+                counted => vec![plain_column(counted, &self.rows, present, measure)?],
             });
         }
         let columns = match &mut self.groups {
@@ -537,6 +556,7 @@ impl Aggregator {
                     *texts = texts.take().map(|_| Box::default());
                     counts.clear();
                 }
+                (State::Extreme(extremes), _) => extremes.clear(),
                 (State::Other(state), Measure::Other { function, .. }) => {
                     *state = accumulator(function)?;
                 }
@@ -558,6 +578,7 @@ impl Aggregator {
                     let texts = texts.as_ref().map_or(0, |texts| texts.size());
                     set.size() + texts + counts.capacity() * size_of::<i64>()
                 }
+                State::Extreme(extremes) => extremes.size(),
                 State::Other(accumulator) => accumulator.size(),
             })
             .sum();

@@ -8,8 +8,8 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, ArrowNativeTypeOp, ArrowPrimitiveType, AsArray, PrimitiveArray, UInt32Array,
-    new_empty_array,
+    Array, ArrayRef, ArrowNativeTypeOp, ArrowPrimitiveType, AsArray, Int64Array, PrimitiveArray,
+    UInt32Array, new_empty_array,
 };
 use datafusion::arrow::compute::{cast, take};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
@@ -432,6 +432,34 @@ impl Axis {
             Window::Texts(texts) => texts.size(),
         }
     }
+}
+
+/// Values of a type of [`is_dense_integer`] as integers; none of others.
+pub(super) fn integers(column: &ArrayRef) -> Option<Int64Array> {
+    macro_rules! integers {
+        ($type:ty) => {{
+            let column = column.as_primitive::<$type>();
+            let values = column.values().iter().map(|value| i64::from(*value));
+            Int64Array::new(values.collect(), column.nulls().cloned())
+        }};
+    }
+    for_integer!(column.data_type(), integers)
+}
+
+/// The other way round.
+pub(super) fn typed(integers: &Int64Array, data_type: &DataType) -> Result<ArrayRef> {
+    macro_rules! typed {
+        ($type:ty) => {{
+            let values = integers.values().iter();
+            let values = values.map(|value| *value as <$type as ArrowPrimitiveType>::Native);
+            let values = PrimitiveArray::<$type>::new(values.collect(), integers.nulls().cloned());
+            Arc::new(values) as ArrayRef
+        }};
+    }
+    let typed = for_integer!(data_type, typed)
+        .ok_or_else(|| internal_datafusion_err!("integers of type {data_type}"))?;
+    // Timestamps have a zone.
+    Ok(cast(&typed, data_type)?)
 }
 
 /// Integers that fit an i64, and what is stored as such.

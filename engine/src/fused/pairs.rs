@@ -22,10 +22,17 @@ const MIN_BUCKET_BITS: u32 = 8;
 const MAX_BUCKET_BITS: u32 = 11;
 /// A bitmap of at most 2^this places is used from the start.
 const SMALL_BITMAP_BITS: u32 = 23;
+/// One of at most 2^this, 16 MiB, as soon as the lists take as much.
+const EAGER_BITMAP_BITS: u32 = 27;
 /// A set is deduplicated for the first time at so many entries.
 const FIRST_COMPACTION: usize = 32 << 20;
 /// Values outside of the window before it is widened.
 const MAX_OUTLIERS: usize = 1 << 12;
+
+/// Entries that take what a bitmap takes: eight places in a byte against at least four bytes each.
+const fn entries_as_bitmap(bits: u32) -> usize {
+    1 << bits.saturating_sub(5)
+}
 
 /// Newton's iteration for the inverse modulo 2^64; each step doubles the right bits.
 const fn inverse(odd: u64) -> u64 {
@@ -54,6 +61,14 @@ impl Layout {
 
     fn mask(self) -> u64 {
         u64::MAX >> (64 - self.bits())
+    }
+
+    /// Entries at which a set is deduplicated for the first time, or becomes a bitmap.
+    fn first_compaction(self) -> usize {
+        match self.bits() {
+            bits @ 0..=EAGER_BITMAP_BITS => entries_as_bitmap(bits),
+            _ => FIRST_COMPACTION,
+        }
     }
 
     fn place(self, group: u32, offset: u64) -> u64 {
@@ -293,8 +308,8 @@ impl PairSet {
         let layout = layout(groups, min, max);
         Self {
             form: Form::new(layout),
+            compact_at: layout.first_compaction(),
             layout,
-            compact_at: FIRST_COMPACTION,
             pushed: 0,
             outliers: HashSet::new(),
             widen_at: MAX_OUTLIERS,
@@ -357,6 +372,22 @@ impl PairSet {
     /// Drops repetitions. Without any, that costs about as much as adding: so it happens each time
     /// that the set has doubled.
     pub(super) fn compact(&mut self) {
+        let bits = self.layout.bits();
+        if bits > EAGER_BITMAP_BITS {
+            self.deduplicate();
+        }
+        if !matches!(self.form, Form::Bitmap(_))
+            && bits < 40
+            && self.pushed >= entries_as_bitmap(bits)
+        {
+            let mut words = vec![0u64; (1usize << bits).div_ceil(64)];
+            self.for_each_place(|place| words[(place >> 6) as usize] |= 1 << (place & 63));
+            self.form = Form::Bitmap(words);
+            self.pushed = 0;
+        }
+    }
+
+    fn deduplicate(&mut self) {
         let entries = match &mut self.form {
             Form::Bitmap(_) => return,
             Form::Narrow(buckets) => {
@@ -370,14 +401,6 @@ impl PairSet {
         };
         self.pushed = entries;
         self.compact_at = (2 * entries).max(FIRST_COMPACTION);
-        let bits = self.layout.bits();
-        // As bytes: eight places in one against at least four for an entry.
-        if bits < 40 && entries >= 1 << bits.saturating_sub(5) {
-            let mut words = vec![0u64; (1usize << bits).div_ceil(64)];
-            self.for_each_place(|place| words[(place >> 6) as usize] |= 1 << (place & 63));
-            self.form = Form::Bitmap(words);
-            self.pushed = 0;
-        }
     }
 
     fn for_each_place(&mut self, mut found: impl FnMut(u64)) {
@@ -467,7 +490,7 @@ impl PairSet {
         }
         self.outliers.clear();
         self.pushed = 0;
-        self.compact_at = FIRST_COMPACTION;
+        self.compact_at = self.layout.first_compaction();
     }
 
     /// Bytes held.
@@ -507,7 +530,7 @@ impl PairSet {
             Self {
                 form: Form::new(layout),
                 layout,
-                compact_at: self.compact_at,
+                compact_at: layout.first_compaction(),
                 pushed: 0,
                 outliers: HashSet::new(),
                 widen_at: usize::MAX,

@@ -163,8 +163,9 @@ fn define(
                 let built = LoweredAggregateBuilder::new(expr, log_schema, &schema, props, context)
                     .with_name(name.as_str())
                     .build()?;
-                match (counted(expr), distinct_argument(expr, log_schema)?) {
-                    (Some(values), _) => MeasureOf {
+                let distinct = distinct_argument(expr, log_schema)?;
+                match (counted(expr), distinct, extreme(expr, log_schema)?) {
+                    (Some(values), ..) => MeasureOf {
                         measure: match values.is_empty() && built.filter.is_none() {
                             true => Measure::Rows,
                             false => Measure::Values,
@@ -172,7 +173,7 @@ fn define(
                         arguments: values.into_iter().map(physical).collect::<Result<_>>()?,
                         filter: built.filter,
                     },
-                    (None, Some(argument)) => {
+                    (None, Some(argument), _) => {
                         let value_type = argument.get_type(log_schema)?;
                         let plain = match &argument {
                             Expr::Cast(cast) => physical(&cast.expr)?,
@@ -188,7 +189,15 @@ fn define(
                             filter: built.filter,
                         }
                     }
-                    (None, None) => {
+                    (None, None, Some((smallest, value_type))) => MeasureOf {
+                        measure: Measure::Extreme {
+                            smallest,
+                            value_type,
+                        },
+                        arguments: built.aggregate.expressions(),
+                        filter: built.filter,
+                    },
+                    (None, None, None) => {
                         let arguments = built.aggregate.expressions();
                         let types = arguments.iter().map(|a| a.data_type(&schema));
                         MeasureOf {
@@ -267,6 +276,24 @@ fn distinct_argument(expr: &Expr, log: &DFSchema) -> Result<Option<Expr>> {
         true => argument.clone(),
         false => cast(argument.clone(), value_type),
     }))
+}
+
+/// The type of the integers, or what is stored as such, of which an aggregate is the largest or the
+/// smallest, and whether it is the smallest.
+fn extreme(expr: &Expr, log: &DFSchema) -> Result<Option<(bool, DataType)>> {
+    let Some(call) = aggregate_of(expr) else {
+        return Ok(None);
+    };
+    let smallest = match call.func.name() {
+        "max" => false,
+        "min" => true,
+        _ => return Ok(None),
+    };
+    let [argument] = call.params.args.as_slice() else {
+        return Ok(None);
+    };
+    let data_type = argument.get_type(log)?;
+    Ok(is_dense_integer(&data_type).then_some((smallest, data_type)))
 }
 
 /// Whether an aggregate over `log` counts distinct values of a type that can be packed or numbered.

@@ -77,7 +77,7 @@ const ATTRIBUTES: [&str; 2] = ["band", "home"];
 /// Of a column that is never null in the dimension, but is for a key that it doesn't have.
 const HOME: &str = "coalesce(cast(town as varchar), 'unknown')";
 
-const MEASURES: [&str; 11] = [
+const MEASURES: [&str; 14] = [
     "count(*)",
     "count(distinct user)",
     "count(distinct page)",
@@ -86,6 +86,9 @@ const MEASURES: [&str; 11] = [
     "avg(weight)",
     "min(page)",
     "max(value)",
+    "max(user)",
+    "min(user) filter (where weight > 0)",
+    "min(date)",
     "count(value)",
     "count(*) filter (where value > 0)",
     "count(weight) filter (where page <> '/')",

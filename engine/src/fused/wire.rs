@@ -110,7 +110,7 @@ struct BoundsMessage {
 
 #[derive(Clone, PartialEq, Message)]
 struct MeasureMessage {
-    #[prost(oneof = "MeasureKind", tags = "1, 2, 3, 4, 8")]
+    #[prost(oneof = "MeasureKind", tags = "1, 2, 3, 4, 8, 9")]
     kind: Option<MeasureKind>,
     #[prost(uint32, tag = "5")]
     arguments: u32,
@@ -134,6 +134,9 @@ enum MeasureKind {
     Other(u32),
     #[prost(bool, tag = "8")]
     Values(bool),
+    /// Whether it is the smallest.
+    #[prost(bool, tag = "9")]
+    Extreme(bool),
 }
 
 fn bounds_message(bounds: Option<(i64, i64)>) -> Option<BoundsMessage> {
@@ -221,6 +224,7 @@ pub(crate) fn encode(
             Measure::Unmatched(lookup) => MeasureKind::Unmatched(*lookup as u32),
             Measure::Values => MeasureKind::Values(true),
             Measure::Distinct { .. } => MeasureKind::Distinct(true),
+            Measure::Extreme { smallest, .. } => MeasureKind::Extreme(*smallest),
             Measure::Other { function, .. } => {
                 aggregates.push(Arc::clone(function));
                 MeasureKind::Other(aggregates.len() as u32 - 1)
@@ -333,6 +337,10 @@ pub(crate) fn decode(
             Some(MeasureKind::Distinct(_)) => Measure::Distinct {
                 value_type: type_of(arguments.first().ok_or_else(|| broken("values"))?)?,
                 bounds: bounds(measure.bounds),
+            },
+            Some(MeasureKind::Extreme(smallest)) => Measure::Extreme {
+                smallest,
+                value_type: type_of(arguments.first().ok_or_else(|| broken("values"))?)?,
             },
             Some(MeasureKind::Other(at)) => Measure::Other {
                 function: match aggregates.aggr_expr().get(at as usize) {

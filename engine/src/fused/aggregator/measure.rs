@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, BooleanArray};
+use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, new_null_array};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::Result;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
@@ -21,6 +21,11 @@ pub(in crate::fused) enum Measure {
         value_type: DataType,
         /// The smallest and the largest, as far as is known before reading.
         bounds: Option<(i64, i64)>,
+    },
+    /// The largest integer, or what is stored as such; or the smallest.
+    Extreme {
+        smallest: bool,
+        value_type: DataType,
     },
     /// Any other aggregate, by DataFusion's interface.
     Other {
@@ -41,6 +46,7 @@ impl Measure {
             Self::Distinct { value_type, .. } => {
                 vec![field(DataType::List(item_field(value_type)))]
             }
+            Self::Extreme { value_type, .. } => vec![field(value_type.clone())],
             Self::Other { function, .. } => {
                 let fields = function.state_fields()?.into_iter().enumerate();
                 let named = fields.map(|(i, field)| {
@@ -50,6 +56,17 @@ impl Measure {
                 named.collect()
             }
         })
+    }
+}
+
+impl Measure {
+    /// The states of a group of which no row counted, where those are null.
+    pub(super) fn nulls(&self) -> Result<Vec<ArrayRef>> {
+        let fields = self.state_fields(0, true)?;
+        let nulls = fields
+            .iter()
+            .map(|field| new_null_array(field.data_type(), 1));
+        Ok(nulls.collect())
     }
 }
 

@@ -49,7 +49,8 @@ pub(super) fn insert_lists(
     })
 }
 
-pub(super) fn count_column(
+/// What a measure that isn't DataFusion's has found, which is its state too.
+pub(super) fn plain_column(
     state: &mut State,
     rows: &RowCounts,
     present: &[u32],
@@ -71,8 +72,14 @@ pub(super) fn count_column(
             };
             present.iter().map(count).collect()
         }
+        State::Extreme(extremes) => {
+            let Measure::Extreme { value_type, .. } = measure else {
+                return Err(internal_datafusion_err!("{measure:?} has no extremes"));
+            };
+            return extremes.column(present, value_type);
+        }
         State::Other(_) => {
-            return Err(internal_datafusion_err!("{measure:?} is no count"));
+            return Err(internal_datafusion_err!("{measure:?} is DataFusion's"));
         }
     };
     Ok(Arc::new(Int64Array::from(counts)))
