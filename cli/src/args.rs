@@ -45,7 +45,7 @@ pub(crate) struct Global {
     /// Threads to compute with [default: one for each processor].
     #[arg(long, global = true, env = "RANKMILL_THREADS")]
     pub(crate) threads: Option<std::num::NonZeroUsize>,
-    /// Memory that sorts, joins and aggregations may hold before they spill, such as 1GiB
+    /// Memory that the process may take before sorts, joins and aggregations go to disk, such as 1GiB
     /// [default: no limit].
     #[arg(long, global = true, env = "RANKMILL_MEMORY", value_parser = parse_bytes)]
     pub(crate) memory: Option<u64>,

@@ -35,6 +35,19 @@ pub(crate) struct Job {
     pub(crate) params: Params,
 }
 
+/// Resident memory of a process with nothing in its operators' hands: code, metadata, tables of
+/// dimensions. Measured.
+const PROCESS_BYTES: usize = 64 << 20;
+/// What a thread holds beside its operators' states: pages being read and decoded, and what the
+/// allocator keeps. Measured.
+const THREAD_BYTES: usize = 48 << 20;
+
+/// What operators may hold in a process that may take `bytes`.
+fn operator_bytes(bytes: usize, threads: usize) -> usize {
+    let beside = PROCESS_BYTES + threads.saturating_mul(THREAD_BYTES);
+    bytes.saturating_sub(beside).max(bytes / 4)
+}
+
 impl Environment {
     pub(crate) fn new(global: &Global) -> anyhow::Result<Self> {
         if global.lake.trim().is_empty() {
@@ -61,7 +74,10 @@ impl Environment {
 
     pub(crate) fn session_options(&self) -> anyhow::Result<SessionOptions> {
         let memory_bytes = match self.memory_bytes {
-            Some(bytes) => Some(usize::try_from(bytes).context("--memory")?),
+            Some(bytes) => {
+                let bytes = usize::try_from(bytes).context("--memory")?;
+                Some(operator_bytes(bytes, self.threads))
+            }
             None => None,
         };
         Ok(SessionOptions {

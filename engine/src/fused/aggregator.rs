@@ -28,6 +28,9 @@ use super::pairs::PairSet;
 use super::spill::{BatchFile, GroupFiles, PairFiles};
 use super::texts::TextNumbers;
 
+/// Groups stay array indices when memory is short if one of so many places has a group.
+const FILLED: usize = 4;
+
 enum State {
     Rows,
     /// Of unmatched rows, or whatever has been counted elsewhere.
@@ -54,6 +57,8 @@ pub(super) struct Aggregator {
     wide_numbers: Vec<usize>,
     /// Whether a key lay outside of what was expected.
     laid_out: bool,
+    /// Whether groups are numbered as they come from now on.
+    sparse: bool,
 }
 
 impl Aggregator {
@@ -68,6 +73,7 @@ impl Aggregator {
             numbers: Vec::new(),
             wide_numbers: Vec::new(),
             laid_out: false,
+            sparse: false,
         }
     }
 
@@ -209,7 +215,10 @@ impl Aggregator {
             None => {
                 let sources = self.sources.clone().unwrap_or_default();
                 let gaps = !self.has_others();
-                let groups = Groups::new(sources, keys, gaps)?;
+                let groups = match self.sparse {
+                    true => Groups::hashed(sources)?,
+                    false => Groups::new(sources, keys, gaps)?,
+                };
                 self.begin(&groups)?;
                 groups
             }
@@ -403,6 +412,9 @@ impl Aggregator {
     ) -> Result<()> {
         if !self.is_empty() {
             let present = self.present();
+            // Arrays that don't fit would be as empty when they are full again.
+            let places = self.groups.as_ref().map_or(0, Groups::len);
+            self.sparse |= present.len() < places / FILLED;
             let (keys, states) = self.plain_states(&present, keys)?;
             let places = files.add_groups(keys, states)?;
             let positions: Vec<u32> = (0..present.len() as u32).collect();
