@@ -44,7 +44,9 @@ const THREAD_BYTES: usize = 48 << 20;
 
 /// What operators may hold in a process that may take `bytes`.
 fn operator_bytes(bytes: usize, threads: usize) -> usize {
-    let beside = PROCESS_BYTES + threads.saturating_mul(THREAD_BYTES);
+    let beside = threads
+        .saturating_mul(THREAD_BYTES)
+        .saturating_add(PROCESS_BYTES);
     bytes.saturating_sub(beside).max(bytes / 4)
 }
 
@@ -100,8 +102,9 @@ impl Environment {
         arguments
     }
 
-    pub(crate) fn has_memory_limit(&self) -> bool {
-        self.memory_bytes.is_some()
+    /// `--memory` as given.
+    pub(crate) fn memory_bytes(&self) -> Option<u64> {
+        self.memory_bytes
     }
 
     pub(crate) fn lake_location(&self) -> anyhow::Result<Location> {

@@ -126,7 +126,7 @@ impl Plan {
         let (addresses, slots) = (addresses.join(","), slots.to_string());
         let work = work.path.to_str().context("--work-dir is not UTF-8")?;
         let mut of_executors = common.clone();
-        if !environment.has_memory_limit()
+        if environment.memory_bytes().is_none()
             && let Some(bytes) = rankmill_executor::default_memory_bytes()
         {
             let share = bytes / args.executors as u64;

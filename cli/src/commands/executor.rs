@@ -17,7 +17,8 @@ pub(crate) async fn run(environment: &Environment, args: &ExecutorArgs) -> anyho
         port: args.port,
         grpc_port: args.grpc_port,
         slots: args.slots.map_or(environment.threads, |slots| slots.get()),
-        memory_bytes: session.memory_bytes.map(|bytes| bytes as u64),
+        // Of its tasks, by its slots: the rest of the machine is not this process's alone.
+        memory_bytes: environment.memory_bytes(),
         work_dir: args.work_dir.clone(),
         tls: args.node_tls.files(),
         drain_timeout: args.drain_timeout,

@@ -333,6 +333,19 @@ impl Aggregator {
         })
     }
 
+    /// Whether arrays that don't fit would be as empty when they are full again, with so many groups.
+    fn is_sparse(&self, groups: usize) -> bool {
+        let places = self.groups.as_ref().map_or(0, Groups::expected);
+        groups < places / FILLED
+    }
+
+    /// An aggregator for what comes after these groups, of which there is not room for all.
+    pub(super) fn next(&self) -> Self {
+        let mut next = Self::new(self.measures.clone());
+        next.sparse = self.sparse || self.is_sparse(self.present().len());
+        next
+    }
+
     fn present(&self) -> Vec<u32> {
         let groups = self.groups.as_ref();
         groups.map_or(Vec::new(), |groups| seen(groups, &self.rows))
@@ -412,9 +425,7 @@ impl Aggregator {
     ) -> Result<()> {
         if !self.is_empty() {
             let present = self.present();
-            // Arrays that don't fit would be as empty when they are full again.
-            let places = self.groups.as_ref().map_or(0, Groups::len);
-            self.sparse |= present.len() < places / FILLED;
+            self.sparse |= self.is_sparse(present.len());
             let (keys, states) = self.plain_states(&present, keys)?;
             let places = files.add_groups(keys, states)?;
             let positions: Vec<u32> = (0..present.len() as u32).collect();
@@ -487,7 +498,7 @@ impl Aggregator {
         pairs: BatchFile,
         numbers: &[u32],
         reservation: &MemoryReservation,
-        context: &TaskContext,
+        context: &Arc<TaskContext>,
     ) -> Result<()> {
         let groups = self.groups.as_ref().map_or(0, Groups::len);
         let held = self.size() + size_of_val(numbers);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{
     Array, ArrayRef, ArrowNativeTypeOp, ArrowPrimitiveType, AsArray, Int64Array, PrimitiveArray,
-    UInt32Array, new_empty_array,
+    UInt32Array, make_array,
 };
 use datafusion::arrow::compute::{cast, take};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
@@ -406,22 +406,9 @@ impl Axis {
                 Ok(cast(&take(&texts.texts()?, &indices, None)?, data_type)?)
             }
             Window::Integers { base } => {
-                let base = *base;
-                macro_rules! keys {
-                    ($type:ty) => {{
-                        let keys: PrimitiveArray<$type> = places
-                            .map(|p| {
-                                let key = base.wrapping_add(i64::from(p));
-                                (p != null).then_some(key as <$type as ArrowPrimitiveType>::Native)
-                            })
-                            .collect();
-                        Arc::new(keys) as ArrayRef
-                    }};
-                }
-                let keys =
-                    for_integer!(data_type, keys).unwrap_or_else(|| new_empty_array(data_type));
-                // Timestamps have a zone.
-                Ok(cast(&keys, data_type)?)
+                let key = |place: u32| base.wrapping_add(i64::from(place));
+                let keys = places.map(|place| (place != null).then(|| key(place)));
+                typed(&keys.collect(), data_type)
             }
         }
     }
@@ -458,8 +445,9 @@ pub(super) fn typed(integers: &Int64Array, data_type: &DataType) -> Result<Array
     }
     let typed = for_integer!(data_type, typed)
         .ok_or_else(|| internal_datafusion_err!("integers of type {data_type}"))?;
-    // Timestamps have a zone.
-    Ok(cast(&typed, data_type)?)
+    // Timestamps have a zone. A cast would take them for local times.
+    let zoned = typed.to_data().into_builder().data_type(data_type.clone());
+    Ok(make_array(zoned.build()?))
 }
 
 /// Integers that fit an i64, and what is stored as such.

@@ -63,7 +63,7 @@ impl Layout {
         u64::MAX >> (64 - self.bits())
     }
 
-    /// Entries at which a set is deduplicated for the first time, or becomes a bitmap.
+    /// Entries at which a set is compacted for the first time.
     fn first_compaction(self) -> usize {
         match self.bits() {
             bits @ 0..=EAGER_BITMAP_BITS => entries_as_bitmap(bits),
@@ -183,6 +183,14 @@ impl<E: Entry> Buckets<E> {
 
     fn entries(&self) -> usize {
         self.lists.iter().map(Vec::len).sum()
+    }
+
+    /// Drops repetitions, unless they may stay. How many entries there are then.
+    fn compact_unless(&mut self, may_stay: bool) -> usize {
+        if !may_stay {
+            self.compact();
+        }
+        self.entries()
     }
 
     fn compact(&mut self) {
@@ -369,38 +377,29 @@ impl PairSet {
         }
     }
 
-    /// Drops repetitions. Without any, that costs about as much as adding: so it happens each time
-    /// that the set has doubled.
+    /// Drops repetitions, or turns to a bitmap where that takes less. Without any repetition, that
+    /// costs about as much as adding: so it happens each time that the set has doubled.
     pub(super) fn compact(&mut self) {
         let bits = self.layout.bits();
-        if bits > EAGER_BITMAP_BITS {
-            self.deduplicate();
-        }
-        if !matches!(self.form, Form::Bitmap(_))
-            && bits < 40
-            && self.pushed >= entries_as_bitmap(bits)
-        {
+        // A small bitmap is cheaper than looking for repetitions first.
+        let few = bits <= EAGER_BITMAP_BITS;
+        let entries = match &mut self.form {
+            Form::Bitmap(_) => return,
+            Form::Narrow(buckets) => buckets.compact_unless(few),
+            Form::Wide(buckets) => buckets.compact_unless(few),
+        };
+        // Not what was offered: rows may have been left out.
+        self.pushed = entries;
+        self.compact_at = match few {
+            true => entries_as_bitmap(bits),
+            false => (2 * entries).max(FIRST_COMPACTION),
+        };
+        if bits < 40 && entries >= entries_as_bitmap(bits) {
             let mut words = vec![0u64; (1usize << bits).div_ceil(64)];
             self.for_each_place(|place| words[(place >> 6) as usize] |= 1 << (place & 63));
             self.form = Form::Bitmap(words);
             self.pushed = 0;
         }
-    }
-
-    fn deduplicate(&mut self) {
-        let entries = match &mut self.form {
-            Form::Bitmap(_) => return,
-            Form::Narrow(buckets) => {
-                buckets.compact();
-                buckets.entries()
-            }
-            Form::Wide(buckets) => {
-                buckets.compact();
-                buckets.entries()
-            }
-        };
-        self.pushed = entries;
-        self.compact_at = (2 * entries).max(FIRST_COMPACTION);
     }
 
     fn for_each_place(&mut self, mut found: impl FnMut(u64)) {

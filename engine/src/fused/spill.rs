@@ -8,16 +8,16 @@
 //! Operations", VLDB 1984.)
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, BufWriter};
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
 use datafusion::arrow::compute::take;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::arrow::ipc::reader::StreamReader;
 use datafusion::arrow::ipc::writer::StreamWriter;
 use datafusion::common::hash_utils::create_hashes;
-use datafusion::common::{Result, exec_datafusion_err, internal_datafusion_err};
+use datafusion::common::{DataFusionError, Result, exec_datafusion_err, internal_datafusion_err};
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::execution::spill_file::{SpillFile, SpillWriter};
@@ -31,36 +31,55 @@ const FILES: usize = 32;
 /// Pairs that are written at once.
 pub(super) const CHUNK: usize = 1 << 16;
 
-/// Batches in a file of its own.
+/// Batches in a file of its own, which is there when the first is written: descriptors are few.
 pub(super) struct BatchFile {
     schema: SchemaRef,
+    context: Arc<TaskContext>,
+    open: Option<Open>,
+}
+
+struct Open {
     file: Arc<dyn SpillFile>,
-    writer: StreamWriter<Box<dyn SpillWriter>>,
+    writer: StreamWriter<BufWriter<Box<dyn SpillWriter>>>,
 }
 
 impl BatchFile {
-    fn new(schema: &SchemaRef, context: &TaskContext) -> Result<Self> {
-        let disk = &context.runtime_env().disk_manager;
-        let file = disk.create_tmp_file("aggregation")? as Arc<dyn SpillFile>;
-        let writer = StreamWriter::try_new(file.open_writer()?, schema)?;
-        let schema = Arc::clone(schema);
-        Ok(Self {
-            schema,
-            file,
-            writer,
-        })
+    fn new(schema: &SchemaRef, context: &Arc<TaskContext>) -> Self {
+        Self {
+            schema: Arc::clone(schema),
+            context: Arc::clone(context),
+            open: None,
+        }
     }
 
     fn write(&mut self, columns: Vec<ArrayRef>) -> Result<()> {
         let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns)?;
-        Ok(self.writer.write(&batch)?)
+        let open = match self.open.take() {
+            Some(open) => open,
+            None => {
+                let disk = &self.context.runtime_env().disk_manager;
+                let file = disk.create_tmp_file("aggregation")? as Arc<dyn SpillFile>;
+                let writer = BufWriter::new(file.open_writer()?);
+                let writer = StreamWriter::try_new(writer, &self.schema)?;
+                Open { file, writer }
+            }
+        };
+        Ok(self.open.insert(open).writer.write(&batch)?)
     }
 
     /// Calls `each` with the batches, in the order in which they were written.
-    pub(super) fn read(mut self, mut each: impl FnMut(&RecordBatch) -> Result<()>) -> Result<()> {
-        self.writer.finish()?;
-        self.writer.into_inner()?.finish()?;
-        let Some(path) = self.file.path() else {
+    pub(super) fn read(self, mut each: impl FnMut(&RecordBatch) -> Result<()>) -> Result<()> {
+        let Some(Open { file, mut writer }) = self.open else {
+            return Ok(());
+        };
+        writer.finish()?;
+        let mut writer = writer
+            .into_inner()?
+            .into_inner()
+            .map_err(|e| DataFusionError::IoError(e.into_error()))?;
+        writer.finish()?;
+        drop(writer);
+        let Some(path) = file.path() else {
             return Err(exec_datafusion_err!("an aggregation spills to files only"));
         };
         for batch in StreamReader::try_new(BufReader::new(File::open(path)?), None)? {
@@ -113,13 +132,13 @@ impl GroupFiles {
                 let measure = &measure.measure;
                 Ok(match measure {
                     Measure::Distinct { .. } => {
-                        Some(BatchFile::new(&pair_schema(measure)?, context)?)
+                        Some(BatchFile::new(&pair_schema(measure)?, context))
                     }
                     _ => None,
                 })
             });
             Ok(GroupFile {
-                groups: BatchFile::new(&states, context)?,
+                groups: BatchFile::new(&states, context),
                 rows: 0,
                 pairs: pairs.collect::<Result<_>>()?,
             })
@@ -223,10 +242,10 @@ pub(super) struct PairFiles(Vec<BatchFile>);
 
 impl PairFiles {
     /// For the values of a measure.
-    pub(super) fn new(measure: &Measure, context: &TaskContext) -> Result<Self> {
+    pub(super) fn new(measure: &Measure, context: &Arc<TaskContext>) -> Result<Self> {
         let schema = pair_schema(measure)?;
         let files = (0..FILES).map(|_| BatchFile::new(&schema, context));
-        Ok(Self(files.collect::<Result<_>>()?))
+        Ok(Self(files.collect()))
     }
 
     /// Adds pairs.
@@ -278,7 +297,14 @@ fn scatter(
         .filter(|(_, rows)| !rows.is_empty())
     {
         let rows = UInt32Array::from(rows);
-        let taken = columns.iter().map(|column| Ok(take(column, &rows, None)?));
+        let taken = columns.iter().map(|column| {
+            let taken = take(column, &rows, None)?;
+            // Views keep the texts of all rows.
+            Ok(match taken.data_type() {
+                DataType::Utf8View => Arc::new(taken.as_string_view().gc()) as ArrayRef,
+                _ => taken,
+            })
+        });
         write(file, taken.collect::<Result<_>>()?)?;
     }
     Ok(())

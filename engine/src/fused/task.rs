@@ -1,7 +1,7 @@
 //! What one task of the fused aggregation does: reads, spills where memory is short, and sends on.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
 use datafusion::arrow::compute::{concat, take};
@@ -84,6 +84,8 @@ pub(super) struct Task {
     rows: Count,
     /// Where the task tells what was skewed, and its partition.
     told: (ExecutionPlanMetricsSet, usize),
+    /// Whether it has told that memory was short.
+    noted: Once,
     reservation: MemoryReservation,
     context: Arc<TaskContext>,
 }
@@ -115,6 +117,7 @@ impl Task {
             spills: MetricBuilder::new(metrics).spill_count(partition),
             rows: MetricBuilder::new(metrics).counter(INPUT_ROWS, partition),
             told: (metrics.clone(), partition),
+            noted: Once::new(),
             reservation: consumer.register(context.memory_pool()),
             context: Arc::clone(context),
         }
@@ -204,21 +207,23 @@ impl Task {
         if read.aggregator.size() < LEAST_SPILL || self.step == Step::Gather {
             return Err(full);
         }
-        let (metrics, partition) = &self.told;
         if let Step::Partial { .. } = self.step {
-            note(
-                metrics,
-                *partition,
-                "groups were sent on early: memory was short",
-            );
+            self.note_once("groups were sent on early: memory was short");
+            let next = read.aggregator.next();
             read = self.end(read, output).await?;
-            read.aggregator = Aggregator::new(self.definition.measures());
+            read.aggregator = next;
         } else {
             let _timer = self.metrics.elapsed_compute().timer();
             self.spill(&mut read)?;
         }
         self.reserve(&read.aggregator)?;
         Ok(read)
+    }
+
+    /// Notes that memory was short, in whichever way a task's step meets that.
+    fn note_once(&self, sentence: &'static str) {
+        let (metrics, partition) = &self.told;
+        self.noted.call_once(|| note(metrics, *partition, sentence));
     }
 
     /// Moves all groups to disk.
@@ -235,8 +240,7 @@ impl Task {
         let new = match files.take() {
             Some(files) => files,
             None => {
-                let (metrics, partition) = &self.told;
-                note(metrics, *partition, "groups went to disk: memory was short");
+                self.note_once("groups went to disk: memory was short");
                 GroupFiles::new(&self.definition, &self.context)?
             }
         };

@@ -6,7 +6,7 @@ use datafusion::arrow::array::{
     ArrayRef, Date32Array, Float64Array, Int64Array, RecordBatch, StringArray,
 };
 use datafusion::arrow::compute::{cast, concat_batches};
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::datasource::MemTable;
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder};
@@ -28,6 +28,11 @@ struct Row {
     weight: Option<f64>,
 }
 
+/// A type of timestamps that are no local times.
+fn zoned() -> DataType {
+    DataType::Timestamp(TimeUnit::Millisecond, Some("+09:00".into()))
+}
+
 fn log_schema(item: &DataType) -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new("date", DataType::Date32, true),
@@ -36,6 +41,7 @@ fn log_schema(item: &DataType) -> SchemaRef {
         Field::new("page", DataType::Utf8, true),
         Field::new("value", DataType::Int64, true),
         Field::new("weight", DataType::Float64, true),
+        Field::new("time", zoned(), true),
     ]))
 }
 
@@ -52,6 +58,11 @@ fn batch(rows: &[Row], item: &DataType) -> RecordBatch {
         Arc::new(rows.iter().map(|r| r.page).collect::<StringArray>()),
         Arc::new(rows.iter().map(|r| r.value).collect::<Int64Array>()),
         Arc::new(rows.iter().map(|r| r.weight).collect::<Float64Array>()),
+        cast(
+            &rows.iter().map(|r| r.value).collect::<Int64Array>(),
+            &zoned(),
+        )
+        .unwrap(),
     ];
     RecordBatch::try_new(log_schema(item), columns).unwrap()
 }
@@ -77,7 +88,7 @@ const ATTRIBUTES: [&str; 2] = ["band", "home"];
 /// Of a column that is never null in the dimension, but is for a key that it doesn't have.
 const HOME: &str = "coalesce(cast(town as varchar), 'unknown')";
 
-const MEASURES: [&str; 14] = [
+const MEASURES: [&str; 15] = [
     "count(*)",
     "count(distinct user)",
     "count(distinct page)",
@@ -89,6 +100,7 @@ const MEASURES: [&str; 14] = [
     "max(user)",
     "min(user) filter (where weight > 0)",
     "min(date)",
+    "max(time)",
     "count(value)",
     "count(*) filter (where value > 0)",
     "count(weight) filter (where page <> '/')",
@@ -344,7 +356,8 @@ fn rows() -> impl Strategy<Value = Vec<Row>> {
 }
 
 fn query() -> impl Strategy<Value = Query> {
-    let keys = prop::sample::subsequence(vec!["date", "band", "home", "page", "item"], 1..=4);
+    let keys =
+        prop::sample::subsequence(vec!["date", "band", "home", "page", "item", "time"], 1..=4);
     let types = vec![
         DataType::Int64,
         DataType::Utf8View,
