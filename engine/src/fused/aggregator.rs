@@ -4,15 +4,14 @@ mod extremes;
 mod gather;
 mod measure;
 mod rows;
+mod short;
 mod states;
 
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray};
-use datafusion::arrow::datatypes::{DataType, Int64Type, UInt32Type};
+use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::common::Result;
-use datafusion::execution::TaskContext;
-use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 
 use self::extremes::Extremes;
@@ -21,15 +20,11 @@ pub(super) use self::measure::{Argument, Measure, state_type};
 use self::rows::RowCounts;
 use self::states::{
     accumulator, add_counts, empty_set, empty_state, insert_lists, insert_values, lists,
-    plain_column, write_pairs,
+    plain_column,
 };
 use super::groups::{Groups, KeySource, Numbered};
 use super::pairs::PairSet;
-use super::spill::{BatchFile, GroupFiles, PairFiles};
 use super::texts::TextNumbers;
-
-/// Groups stay array indices when memory is short if one of so many places has a group.
-const FILLED: usize = 4;
 
 enum State {
     Rows,
@@ -333,19 +328,6 @@ impl Aggregator {
         })
     }
 
-    /// Whether arrays that don't fit would be as empty when they are full again, with so many groups.
-    fn is_sparse(&self, groups: usize) -> bool {
-        let places = self.groups.as_ref().map_or(0, Groups::expected);
-        groups < places / FILLED
-    }
-
-    /// An aggregator for what comes after these groups, of which there is not room for all.
-    pub(super) fn next(&self) -> Self {
-        let mut next = Self::new(self.measures.clone());
-        next.sparse = self.sparse || self.is_sparse(self.present().len());
-        next
-    }
-
     fn present(&self) -> Vec<u32> {
         let groups = self.groups.as_ref();
         groups.map_or(Vec::new(), |groups| seen(groups, &self.rows))
@@ -388,11 +370,7 @@ impl Aggregator {
     /// there are no groups.
     pub(super) fn states(&mut self, buckets: u32) -> Result<Finished<StateColumns>> {
         let present = self.present();
-        let len = self.groups.as_ref().map_or(0, Groups::len);
-        let mut position = vec![0u32; len];
-        for (at, group) in present.iter().enumerate() {
-            position[*group as usize] = at as u32;
-        }
+        let position = positions(&present);
         let mut columns = Vec::with_capacity(self.measures.len());
         for (state, measure) in self.states.iter_mut().zip(&self.measures) {
             columns.push(match state {
@@ -403,46 +381,13 @@ impl Aggregator {
                 State::Distinct { set, texts, .. } => {
                     StateColumns::Lists(lists(set, texts, &position, present.len(), buckets)?)
                 }
-                State::Extreme(_) => StateColumns::Plain {
-                    groups: vec![plain_column(state, &self.rows, &present, measure)?],
-                    none: measure.nulls()?,
-                },
                 counted => StateColumns::Plain {
                     groups: vec![plain_column(counted, &self.rows, &present, measure)?],
-                    none: vec![Arc::new(Int64Array::from(vec![0]))],
+                    none: empty_state(measure)?,
                 },
             });
         }
         self.finished(&present, columns)
-    }
-
-    /// Moves all groups to files; `keys` makes the columns of results of this one's. Gives the memory
-    /// back.
-    pub(super) fn spill(
-        &mut self,
-        files: &mut GroupFiles,
-        keys: impl FnOnce(&[ArrayRef], usize) -> Result<Vec<ArrayRef>>,
-    ) -> Result<()> {
-        if !self.is_empty() {
-            let present = self.present();
-            self.sparse |= self.is_sparse(present.len());
-            let (keys, states) = self.plain_states(&present, keys)?;
-            let places = files.add_groups(keys, states)?;
-            let positions: Vec<u32> = (0..present.len() as u32).collect();
-            let moved = moved(&present, &positions);
-            for (at, state) in self.states.iter_mut().enumerate() {
-                if let State::Distinct { set, texts, .. } = state {
-                    write_pairs(set, texts, |groups, values| {
-                        let place = |group: &u32| places[moved[*group as usize] as usize];
-                        files.add_pairs(at, &groups.iter().map(place).collect::<Vec<_>>(), values)
-                    })?;
-                }
-            }
-        }
-        self.groups = None;
-        self.states.clear();
-        self.rows = RowCounts::default();
-        Ok(())
     }
 
     /// Moves the groups that are `present`, which are all, to `merged`, but for their distinct
@@ -483,75 +428,6 @@ impl Aggregator {
             None => Vec::new(),
         };
         Ok((keys(&columns, present.len())?, states))
-    }
-
-    /// The numbers of the groups that were added last.
-    pub(super) fn last_numbers(&self) -> &[u32] {
-        &self.numbers
-    }
-
-    /// Counts the distinct values of a measure that lie in a file, beside the rows `numbers` of
-    /// groups. Where they outgrow the memory they are written once more, by their own hash.
-    pub(super) fn count_pairs(
-        &mut self,
-        at: usize,
-        pairs: BatchFile,
-        numbers: &[u32],
-        reservation: &MemoryReservation,
-        context: &Arc<TaskContext>,
-    ) -> Result<()> {
-        let groups = self.groups.as_ref().map_or(0, Groups::len);
-        let held = self.size() + size_of_val(numbers);
-        let measure = &self.measures[at];
-        let (mut set, mut texts) = empty_set(measure, groups);
-        let mut files: Option<PairFiles> = None;
-        let mut found = vec![0u64; groups];
-        pairs.read(|batch| {
-            let rows = batch.column(0).as_primitive::<UInt32Type>().values();
-            let of: Vec<u32> = rows.iter().map(|row| numbers[*row as usize]).collect();
-            if let Some(files) = &mut files {
-                return files.write(&of, batch.column(1));
-            }
-            insert_values(&mut set, texts.as_deref_mut(), &of, batch.column(1), |_| {
-                true
-            })?;
-            let text_bytes = texts.as_ref().map_or(0, |texts| texts.size());
-            if reservation
-                .try_resize(held + set.size() + text_bytes)
-                .is_err()
-            {
-                let mut new = PairFiles::new(measure, context)?;
-                write_pairs(&mut set, &mut texts, |of, values| new.write(of, values))?;
-                (set, texts) = empty_set(measure, groups);
-                files = Some(new);
-                reservation.try_resize(held)?;
-            }
-            Ok(())
-        })?;
-        match files {
-            None => set.add_counts(&mut found),
-            Some(files) => files.read(
-                &mut (&mut set, &mut texts),
-                |(set, texts), batch| {
-                    let of = batch.column(0).as_primitive::<UInt32Type>().values();
-                    insert_values(set, texts.as_deref_mut(), of, batch.column(1), |_| true)
-                },
-                |(set, texts)| {
-                    set.add_counts(&mut found);
-                    set.clear();
-                    if let Some(texts) = texts {
-                        **texts = TextNumbers::default();
-                    }
-                },
-            )?,
-        }
-        if let State::Distinct { counts, .. } = &mut self.states[at] {
-            counts.resize(groups.max(counts.len()), 0);
-            for (count, found) in counts.iter_mut().zip(found) {
-                *count += found as i64;
-            }
-        }
-        Ok(())
     }
 
     fn finished<M>(&mut self, present: &[u32], measures: Vec<M>) -> Result<Finished<M>> {
@@ -617,6 +493,11 @@ fn moved(from: &[u32], to: &[u32]) -> Vec<u32> {
         moved[*from as usize] = *to;
     }
     moved
+}
+
+/// For each group its place among those that are `present`.
+fn positions(present: &[u32]) -> Vec<u32> {
+    moved(present, &(0..present.len() as u32).collect::<Vec<_>>())
 }
 
 /// Groups that have been seen: where there are accumulators of DataFusion's, all.

@@ -259,19 +259,9 @@ impl PairFiles {
         })
     }
 
-    /// Reads the files one after the other: `pairs` is called with each batch of a file, `done`
-    /// after each file.
-    pub(super) fn read<S>(
-        self,
-        state: &mut S,
-        mut pairs: impl FnMut(&mut S, &RecordBatch) -> Result<()>,
-        mut done: impl FnMut(&mut S),
-    ) -> Result<()> {
-        for file in self.0 {
-            file.read(|batch| pairs(state, batch))?;
-            done(state);
-        }
-        Ok(())
+    /// The files: all repetitions of a pair lie in one.
+    pub(super) fn into_files(self) -> Vec<BatchFile> {
+        self.0
     }
 }
 

@@ -124,17 +124,13 @@ impl Task {
     }
 
     pub(super) async fn run(self, input: SendableRecordBatchStream, output: &Output) -> Result<()> {
-        match self.step {
-            Step::Single { date } => {
-                let read = self.read(input, date, output).await?;
-                self.end(read, output).await.map(drop)
-            }
-            Step::Partial { .. } | Step::Gather => {
-                let read = self.read(input, None, output).await?;
-                self.end(read, output).await.map(drop)
-            }
-            Step::Count | Step::Final => self.merge(input, output).await,
-        }
+        let ends_with = match self.step {
+            Step::Count | Step::Final => return self.merge(input, output).await,
+            Step::Single { date } => date,
+            Step::Partial { .. } | Step::Gather => None,
+        };
+        let read = self.read(input, ends_with, output).await?;
+        self.end(read, output).await.map(drop)
     }
 
     /// Reads the log, and tells what was skewed in it. Sends what must not wait for the end.

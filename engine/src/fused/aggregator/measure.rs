@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, new_null_array};
+use datafusion::arrow::array::{Array, ArrayRef, BooleanArray};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::Result;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
@@ -56,17 +56,6 @@ impl Measure {
                 named.collect()
             }
         })
-    }
-}
-
-impl Measure {
-    /// The states of a group of which no row counted, where those are null.
-    pub(super) fn nulls(&self) -> Result<Vec<ArrayRef>> {
-        let fields = self.state_fields(0, true)?;
-        let nulls = fields
-            .iter()
-            .map(|field| new_null_array(field.data_type(), 1));
-        Ok(nulls.collect())
     }
 }
 

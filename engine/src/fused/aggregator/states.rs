@@ -162,8 +162,10 @@ pub(super) fn write_pairs(
 
 /// The state of a group of which no row counted.
 pub(super) fn empty_state(measure: &Measure) -> Result<Vec<ArrayRef>> {
-    let Measure::Other { function, types } = measure else {
-        return Err(internal_datafusion_err!("{measure:?} has no accumulator"));
+    let (function, types) = match measure {
+        Measure::Other { function, types } => (function, types),
+        Measure::Extreme { value_type, .. } => return Ok(vec![new_null_array(value_type, 1)]),
+        _ => return Ok(vec![Arc::new(Int64Array::from(vec![0]))]),
     };
     let mut accumulator = accumulator(function)?;
     let nulls = types.iter().map(|data_type| new_null_array(data_type, 1));
