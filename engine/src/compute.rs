@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::collect;
+use datafusion::physical_plan::{ExecutionPlan, collect};
 
 use crate::error::Result;
 use crate::progress::{ScanProgress, scan_progress};
@@ -43,6 +43,11 @@ pub trait Compute: Send + Sync {
         plan: &LogicalPlan,
         progress: &(dyn Fn(ScanProgress) + Sync),
     ) -> Result<Computed>;
+
+    /// Whether that is this process.
+    fn is_here(&self) -> bool {
+        false
+    }
 }
 
 /// Computes in this process, with the session's threads.
@@ -60,23 +65,36 @@ impl Compute for Embedded {
     ) -> Result<Computed> {
         let context = session.context();
         let physical = context.state().create_physical_plan(plan).await?;
-        let batches = {
-            let mut collecting = Box::pin(collect(Arc::clone(&physical), context.task_ctx()));
-            let mut tick = tokio::time::interval(PROGRESS_INTERVAL);
-            loop {
-                tokio::select! {
-                    done = &mut collecting => break done?,
-                    _ = tick.tick() => progress(scan_progress(&physical)),
-                }
-            }
-        };
-        let scanned = scan_progress(&physical);
-        progress(scanned);
+        let collecting = collect(Arc::clone(&physical), context.task_ctx());
+        let (batches, scanned) = watched(collecting, &physical, progress).await;
         Ok(Computed {
+            batches: batches?,
             schema: physical.schema(),
-            batches,
             scanned,
             skew: skew::embedded(&physical),
         })
     }
+
+    fn is_here(&self) -> bool {
+        true
+    }
+}
+
+/// Waits for what a plan gives, and tells how far its scans are. What they have read in the end.
+pub(crate) async fn watched<T>(
+    work: impl Future<Output = T>,
+    plan: &Arc<dyn ExecutionPlan>,
+    progress: &(dyn Fn(ScanProgress) + Sync),
+) -> (T, ScanProgress) {
+    let mut work = Box::pin(work);
+    let mut tick = tokio::time::interval(PROGRESS_INTERVAL);
+    let done = loop {
+        tokio::select! {
+            done = &mut work => break done,
+            _ = tick.tick() => progress(scan_progress(plan)),
+        }
+    };
+    let scanned = scan_progress(plan);
+    progress(scanned);
+    (done, scanned)
 }

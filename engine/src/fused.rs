@@ -30,12 +30,15 @@ mod task;
 #[cfg(test)]
 mod tests;
 mod texts;
+mod windows;
 pub(crate) mod wire;
 
+pub use aggregator::MAX_DAYS;
 pub use exec::FusedExec;
 pub use node::{FusedNode, KeySpec, LookupSpec, MeasureSpec};
 pub use planner::can_look_up;
 pub(crate) use planner::{WholeDates, counts_distinct, plan};
+pub use windows::{WindowGroups, window_groups};
 
 use datafusion::logical_expr::LogicalPlan;
 

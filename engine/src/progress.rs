@@ -23,6 +23,17 @@ pub struct ScanProgress {
     pub tasks_done: u64,
 }
 
+impl ScanProgress {
+    /// Adds what other scans have done.
+    pub fn add(&mut self, other: Self) {
+        self.files_done += other.files_done;
+        self.rows += other.rows;
+        self.bytes += other.bytes;
+        self.tasks += other.tasks;
+        self.tasks_done += other.tasks_done;
+    }
+}
+
 /// Reads the metrics of all file scans below `plan`; may be called while it runs.
 pub fn scan_progress(plan: &Arc<dyn ExecutionPlan>) -> ScanProgress {
     let mut progress = ScanProgress::default();

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use datafusion::error::DataFusionError;
-use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool, UnboundedMemoryPool};
+use datafusion::execution::memory_pool::{
+    FairSpillPool, MemoryLimit, MemoryPool, UnboundedMemoryPool,
+};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
@@ -103,6 +105,12 @@ impl Session {
         progress: &(dyn Fn(ScanProgress) + Sync),
     ) -> Result<Computed> {
         self.compute.execute(self, name, plan, progress).await
+    }
+
+    /// Whether plans are computed in this process, with as much memory as they ask for.
+    pub fn keeps_in_memory(&self) -> bool {
+        let pool = &self.context.runtime_env().memory_pool;
+        self.compute.is_here() && matches!(pool.memory_limit(), MemoryLimit::Infinite)
     }
 
     /// A state like this session's, without tables, under another configuration.

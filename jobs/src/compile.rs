@@ -5,9 +5,11 @@ mod lookup;
 mod measures;
 mod query;
 mod ranking;
+mod windows;
 
 pub(crate) use query::compile_query;
 pub(crate) use ranking::{NULL_ITEMS, ROWS, RUN_DATE, compile_ranking};
+pub(crate) use windows::WindowQuery;
 
 use std::sync::Arc;
 

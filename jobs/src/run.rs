@@ -174,7 +174,7 @@ pub async fn run(
         Inputs::list(session, &spec.fill(params, *first), &[*first]).await?;
         probe(&target).await.map_err(publication_error(spec))?;
     }
-    let mut passes = Passes::new(spec, request.dates_per_pass);
+    let mut passes = Passes::new(spec, request.dates_per_pass, session.keeps_in_memory());
     while !dates.is_empty() {
         let later = dates.split_off(passes.look().min(dates.len()));
         let pass = Pass {
@@ -250,12 +250,8 @@ impl Pass<'_> {
         inputs
             .check_unchanged(self.session, &self.spec, &todo)
             .await?;
-        let computed = computed?;
-        report.scanned.files_done += computed.scanned.files_done;
-        report.scanned.rows += computed.scanned.rows;
-        report.scanned.bytes += computed.scanned.bytes;
-        report.scanned.tasks += computed.scanned.tasks;
-        report.scanned.tasks_done += computed.scanned.tasks_done;
+        let mut computed = computed?;
+        report.scanned.add(computed.scanned);
         self.observer.skewed(&computed.skew);
         report.skew.add(computed.skew.clone());
         for date in todo {

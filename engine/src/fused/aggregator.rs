@@ -1,5 +1,6 @@
 //! What one task holds: its groups, and for each group what has been aggregated so far.
 
+mod days;
 mod extremes;
 mod gather;
 mod measure;
@@ -14,6 +15,8 @@ use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::common::Result;
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 
+pub use self::days::MAX_DAYS;
+pub(super) use self::days::{Days, Windows};
 use self::extremes::Extremes;
 pub(super) use self::gather::Gathered;
 pub(super) use self::measure::{Argument, Measure, state_type};

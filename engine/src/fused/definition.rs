@@ -96,6 +96,16 @@ impl Definition {
             .collect()
     }
 
+    /// The keys as columns of results, with what statistics say of them.
+    pub(super) fn bounded_sources(&self) -> Vec<KeySource> {
+        let sources = self.key_sources().into_iter().zip(&self.bounds);
+        let bounded = sources.map(|(source, bounds)| KeySource {
+            bounds: *bounds,
+            ..source
+        });
+        bounded.collect()
+    }
+
     /// The columns of states; `counted` as in [`Measure::state_fields`].
     pub(super) fn state_schema(&self, counted: bool) -> Result<SchemaRef> {
         let mut fields: Vec<Field> = Vec::new();

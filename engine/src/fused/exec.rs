@@ -17,9 +17,10 @@ use datafusion::physical_plan::{
     InputDistributionRequirements, Partitioning, PlanProperties, SendableRecordBatchStream,
 };
 
+use super::aggregator::Days;
 use super::definition::{BUCKET, Definition, Key};
 use super::log::column_name;
-use super::task::{Output, Task, gather};
+use super::task::{Output, Task, gather, keep_days};
 
 /// Which step of the aggregation an operator does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,6 +143,34 @@ impl FusedExec {
             )
         });
         lookups.chain([step.to_owned()]).collect()
+    }
+
+    /// Whether [`FusedExec::days`] can keep what is found.
+    pub(super) fn can_keep_days(&self) -> bool {
+        let from_log = matches!(self.step, Step::Single { .. } | Step::Gather);
+        let mut measures = self.definition.measures.iter();
+        from_log && measures.all(|measure| Days::takes(&measure.measure))
+    }
+
+    /// Reads the log, and keeps the groups of each day. `date` is the key that says which.
+    pub(super) async fn days(&self, date: usize, context: &Arc<TaskContext>) -> Result<Days> {
+        let mut sources = self.definition.bounded_sources();
+        sources.remove(date);
+        let days = Days::new(sources, self.definition.measures());
+        // Nothing is sent.
+        let (sender, _) = tokio::sync::mpsc::channel(1);
+        let output = Arc::new(Output::new(sender, Arc::clone(&self.schema), context));
+        let mut tasks = Vec::new();
+        for partition in 0..self.input.output_partitioning().partition_count() {
+            let input = self.input.execute(partition, Arc::clone(context))?;
+            let (definition, step) = (
+                Arc::clone(&self.definition),
+                Step::Single { date: Some(date) },
+            );
+            let task = Task::new(definition, step, &self.metrics, partition, context);
+            tasks.push((task, input));
+        }
+        keep_days(tasks, &output, days).await
     }
 
     /// The keys as columns of the input's states.

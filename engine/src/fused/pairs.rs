@@ -11,10 +11,12 @@
 //! for the New Bottleneck" (VLDB 1999). Multiplicative hashing: Knuth, TAOCP 3, 6.4.
 
 mod buckets;
+mod windows;
 
 use hashbrown::HashSet;
 
 use self::buckets::{Buckets, Entry, Table};
+pub(super) use self::windows::{WindowCounts, count_windows};
 
 /// Odd, so multiplication by it modulo a power of two can be undone: 2^64 / golden ratio.
 const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
@@ -174,6 +176,14 @@ impl PairSet {
         }
     }
 
+    /// As [`PairSet::new`], but its layout never changes: other values stay apart.
+    pub(super) fn fixed(groups: usize, min: i64, max: i64) -> Self {
+        Self {
+            widen_at: usize::MAX,
+            ..Self::new(groups, min, max)
+        }
+    }
+
     /// Makes room for groups below `groups`.
     pub(super) fn reserve_groups(&mut self, groups: usize) {
         if self.layout.group_bits < u32::BITS && groups > 1 << self.layout.group_bits {
@@ -245,11 +255,15 @@ impl PairSet {
             false => (2 * entries).max(FIRST_COMPACTION),
         };
         if bits < 40 && entries >= entries_as_bitmap(bits) {
-            let mut words = vec![0u64; (1usize << bits).div_ceil(64)];
-            self.for_each_place(|place| words[(place >> 6) as usize] |= 1 << (place & 63));
-            self.form = Form::Bitmap(words);
-            self.pushed = 0;
+            self.become_bitmap();
         }
+    }
+
+    fn become_bitmap(&mut self) {
+        let mut words = vec![0u64; (1usize << self.layout.bits()).div_ceil(64)];
+        self.for_each_place(|place| words[(place >> 6) as usize] |= 1 << (place & 63));
+        self.form = Form::Bitmap(words);
+        self.pushed = 0;
     }
 
     fn for_each_place(&mut self, mut found: impl FnMut(u64)) {

@@ -1,7 +1,7 @@
 //! What one task of the fused aggregation does: reads, spills where memory is short, and sends on.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
 use datafusion::arrow::compute::{concat, take};
@@ -17,10 +17,9 @@ use futures::StreamExt;
 use tokio::sync::mpsc::Sender;
 use tokio::task::{JoinSet, spawn_blocking};
 
-use super::aggregator::{Aggregator, Gathered, StateColumns};
+use super::aggregator::{Aggregator, Days, Gathered, StateColumns};
 use super::definition::Definition;
 use super::exec::Step;
-use super::groups::KeySource;
 use super::log::LogReader;
 use super::spill::{GroupFiles, exchange_hashes};
 use crate::rank::slices;
@@ -88,6 +87,8 @@ pub(super) struct Task {
     noted: Once,
     reservation: MemoryReservation,
     context: Arc<TaskContext>,
+    /// Where groups go, day by day, instead of being sent.
+    days: Option<Arc<Mutex<Days>>>,
 }
 
 /// What a task has read.
@@ -120,6 +121,7 @@ impl Task {
             noted: Once::new(),
             reservation: consumer.register(context.memory_pool()),
             context: Arc::clone(context),
+            days: None,
         }
     }
 
@@ -160,7 +162,7 @@ impl Task {
                     if !begun.is_empty() {
                         read = self.end(read, output).await?;
                     }
-                    if !begun.insert(run.date) {
+                    if !begun.insert(run.date) && self.days.is_none() {
                         return internal_err!("the rows of a date don't follow on each other");
                     }
                     read.date = run.date;
@@ -245,6 +247,24 @@ impl Task {
 
     /// Sends the groups so far, as what this step gives. Then there are none.
     async fn end(&self, mut read: Read, output: &Output) -> Result<Read> {
+        if let Some(days) = &self.days
+            && !read.aggregator.is_empty()
+        {
+            let _timer = self.metrics.elapsed_compute().timer();
+            let (reader, date) = (&mut read.reader, read.date);
+            let (Some(day), Step::Single { date: Some(at) }) = (date, self.step) else {
+                return internal_err!("a row without a date has been selected by its date");
+            };
+            let keys = |keys: &[ArrayRef], rows| {
+                let mut keys = reader.keys(keys, rows, date)?;
+                keys.remove(at);
+                Ok(keys)
+            };
+            let mut days = days.lock().unwrap_or_else(PoisonError::into_inner);
+            days.add(day, &mut read.aggregator, keys)?;
+            drop(days);
+            return Ok(read);
+        }
         if read.spilled.is_some() {
             {
                 let _timer = self.metrics.elapsed_compute().timer();
@@ -360,6 +380,29 @@ impl Task {
     }
 }
 
+/// Reads all partitions at once, and keeps what was found on each day.
+pub(super) async fn keep_days(
+    tasks: Vec<(Task, SendableRecordBatchStream)>,
+    output: &Arc<Output>,
+    days: Days,
+) -> Result<Days> {
+    let days = Arc::new(Mutex::new(days));
+    let mut reading = JoinSet::new();
+    for (mut task, input) in tasks {
+        task.days = Some(Arc::clone(&days));
+        let output = Arc::clone(output);
+        reading.spawn(async move { task.run(input, &output).await });
+    }
+    while let Some(read) = reading.join_next().await {
+        read.map_err(|e| DataFusionError::ExecutionJoin(Box::new(e)))??;
+    }
+    let days = Arc::into_inner(days).map(Mutex::into_inner);
+    days.map_or_else(
+        || internal_err!("a task that has ended still holds its days"),
+        |days| Ok(days.unwrap_or_else(PoisonError::into_inner)),
+    )
+}
+
 /// Reads all partitions at once, and brings together what was found.
 pub(super) async fn gather(
     tasks: Vec<(Task, SendableRecordBatchStream)>,
@@ -388,12 +431,8 @@ pub(super) async fn gather(
         move || {
             let _timer = metrics.elapsed_compute().timer();
             let definition = Arc::clone(&all[0].1.definition);
-            let keys = definition.key_sources().into_iter().zip(&definition.bounds);
-            let sources = keys.map(|(source, bounds)| KeySource {
-                bounds: *bounds,
-                ..source
-            });
-            let mut gathered = Gathered::new(sources.collect(), definition.measures());
+            let sources = definition.bounded_sources();
+            let mut gathered = Gathered::new(sources, definition.measures());
             // Their memory stays reserved until all is counted.
             let mut reservations = Vec::with_capacity(threads);
             for (_, task, mut read) in all {

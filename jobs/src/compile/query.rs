@@ -14,22 +14,22 @@ use crate::error::Result;
 use crate::inputs::Inputs;
 use crate::spec::Spec;
 
-/// Plans the query of a spec for one date. The tables are registered in `session`, which should
+/// Plans the query of a spec over the days of some dates. The tables are registered in `session`, which should
 /// be this run's own. Only queries pass: no DDL, no DML, no statements.
 pub(crate) async fn compile_query(
     session: &Session,
     spec: &Spec,
     sql: &str,
     inputs: &Inputs,
-    date: NaiveDate,
+    dates: &[NaiveDate],
 ) -> Result<LogicalPlan> {
     let compiler = Compiler {
         job: &spec.name,
         context: session.context(),
     };
     for input in &inputs.logs {
-        let table = input.open(session, &spec.name, &[date]).await?;
-        let days: Vec<NaiveDate> = input.days_of(date).collect();
+        let table = input.open(session, &spec.name, dates).await?;
+        let days = input.days_of_all(dates);
         let frame = compiler.log_frame(input, table, &days)?;
         session
             .context()

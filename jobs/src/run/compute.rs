@@ -6,14 +6,17 @@ use std::sync::Arc;
 use chrono::NaiveDate;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::concat_batches;
+use datafusion::common::internal_datafusion_err;
 use datafusion::error::DataFusionError;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, displayable};
+use rankmill_engine::fused::window_groups;
 use rankmill_engine::skew::SkewReport;
 use rankmill_engine::source::find_broken_file;
 use rankmill_engine::{ScanProgress, Session};
 
 use super::Observer;
-use crate::compile::{Compiler, compile_query, compile_ranking};
+use crate::compile::{Compiler, WindowQuery, compile_query, compile_ranking};
 use crate::error::{Error, Result};
 use crate::inputs::{Input, Inputs};
 use crate::result::{Totals, attach_labels, published_rows, query_rows, take_totals};
@@ -21,25 +24,39 @@ use crate::spec::{Params, RankingSpec, Spec};
 
 /// The results of some dates, not yet split.
 pub(super) struct Computed {
-    rows: RecordBatch,
+    rows: Rows,
     /// Of a ranking; a date without any row is missing.
     pub(super) totals: BTreeMap<NaiveDate, Totals>,
     pub(super) scanned: ScanProgress,
     pub(super) skew: SkewReport,
 }
 
+enum Rows {
+    /// Of a ranking for all dates.
+    Ranking(RecordBatch),
+    /// Of a query, as they are published.
+    Query(BTreeMap<NaiveDate, RecordBatch>),
+}
+
 impl Computed {
     /// The result of a date, as it is published (without rank changes).
-    pub(super) fn rows_of(&self, spec: &Spec, date: NaiveDate) -> Result<RecordBatch> {
-        match &spec.ranking {
-            None => Ok(self.rows.clone()),
-            Some(ranking) => published_rows(spec, ranking, &self.rows, date)
-                .map_err(|e| Inputs::engine_error(&spec.name)(e.into())),
+    pub(super) fn rows_of(&mut self, spec: &Spec, date: NaiveDate) -> Result<RecordBatch> {
+        let failed = |e: DataFusionError| Inputs::engine_error(&spec.name)(e.into());
+        match (&mut self.rows, &spec.ranking) {
+            (Rows::Ranking(rows), Some(ranking)) => {
+                published_rows(spec, ranking, rows, date).map_err(failed)
+            }
+            (Rows::Query(rows), None) => rows
+                .remove(&date)
+                .ok_or_else(|| failed(internal_datafusion_err!("{date} wasn't computed"))),
+            _ => Err(failed(internal_datafusion_err!(
+                "a ranking was computed as a query, or a query as a ranking"
+            ))),
         }
     }
 }
 
-/// Computes a ranking for all dates in one pass, or a query for its one date.
+/// Computes a ranking for all dates in one pass over the files, or a query for each date.
 pub(super) async fn compute(
     session: &Session,
     spec: &Spec,
@@ -51,7 +68,7 @@ pub(super) async fn compute(
         (Some(ranking), _) => {
             compute_ranking(session, spec, ranking, inputs, dates, observer).await
         }
-        (None, Some(sql)) => compute_query(session, spec, sql, inputs, dates[0], observer).await,
+        (None, Some(sql)) => compute_queries(session, spec, sql, inputs, dates, observer).await,
         (None, None) => Err(Error::Field {
             job: spec.name.clone(),
             field: "ranking".to_owned(),
@@ -77,45 +94,127 @@ async fn compute_ranking(
     let announced = announce(session, spec, inputs, dates, observer);
     announced.await?;
     let name = name_of(spec, dates);
-    let progress = |scanned| observer.progress(scanned);
-    let executed = session.execute(&name, &compiled.plan, &progress);
-    let computed = executed.await.map_err(Inputs::engine_error(&spec.name))?;
+    let computed = execute(session, spec, &name, &compiled.plan, observer).await?;
     let rows = concat_batches(&computed.schema, &computed.batches).map_err(|e| failed(e.into()))?;
     let (rows, totals) = take_totals(&rows, &compiled.unmatched).map_err(failed)?;
     let rows = attach_labels(session, spec, &ranking.item, inputs, dates, rows).await?;
     Ok(Computed {
-        rows,
+        rows: Rows::Ranking(rows),
         totals,
         scanned: computed.scanned,
         skew: computed.skew,
     })
 }
 
-async fn compute_query(
+/// Computes a query for each date; where it looks at a window of days, and that can be, each day is
+/// aggregated once for all of them.
+async fn compute_queries(
     session: &Session,
     spec: &Spec,
     sql: &str,
     inputs: &Inputs,
-    date: NaiveDate,
+    dates: &[NaiveDate],
     observer: &dyn Observer,
 ) -> Result<Computed> {
-    let failed = |e: DataFusionError| Inputs::engine_error(&spec.name)(e.into());
-    // Its own tables: what another run registered is not there.
-    let session = session
-        .without_tables()
-        .map_err(Inputs::engine_error(&spec.name))?;
-    let plan = compile_query(&session, spec, sql, inputs, date).await?;
-    announce(&session, spec, inputs, &[date], observer).await?;
-    let name = name_of(spec, &[date]);
-    let progress = |scanned| observer.progress(scanned);
-    let executed = session.execute(&name, &plan, &progress);
-    let computed = executed.await.map_err(Inputs::engine_error(&spec.name))?;
+    if dates.len() > 1
+        && let Some(computed) = compute_windows(session, spec, sql, inputs, dates, observer).await?
+    {
+        return Ok(computed);
+    }
+    let mut rows = BTreeMap::new();
+    let mut scanned = ScanProgress::default();
+    let mut skew = SkewReport::default();
+    for date in dates {
+        let session = own_tables(session, spec)?;
+        let plan = compile_query(&session, spec, sql, inputs, &[*date]).await?;
+        announce(&session, spec, inputs, &[*date], observer).await?;
+        let computed = execute(&session, spec, &name_of(spec, &[*date]), &plan, observer).await?;
+        rows.insert(*date, query_rows_of(spec, &computed)?);
+        scanned.add(computed.scanned);
+        skew.add(computed.skew);
+    }
     Ok(Computed {
-        rows: query_rows(&computed.schema, &computed.batches).map_err(failed)?,
+        rows: Rows::Query(rows),
         totals: BTreeMap::new(),
-        scanned: computed.scanned,
-        skew: computed.skew,
+        scanned,
+        skew,
     })
+}
+
+/// None if the query's dates can't share what their days come to.
+async fn compute_windows(
+    session: &Session,
+    spec: &Spec,
+    sql: &str,
+    inputs: &Inputs,
+    dates: &[NaiveDate],
+    observer: &dyn Observer,
+) -> Result<Option<Computed>> {
+    let failed = |e: DataFusionError| Inputs::engine_error(&spec.name)(e.into());
+    let [input] = &inputs.logs[..] else {
+        return Ok(None);
+    };
+    let session = &own_tables(session, spec)?;
+    let plan = compile_query(session, spec, sql, inputs, dates).await?;
+    let Some(query) = WindowQuery::new(plan).map_err(failed)? else {
+        return Ok(None);
+    };
+    let windows: Vec<_> = dates
+        .iter()
+        .map(|date| input.days_of(*date).next().unwrap_or(*date)..=*date)
+        .collect();
+    let by_day = query.by_day().map_err(failed)?;
+    announce(session, spec, inputs, dates, observer).await?;
+    let progress = |scanned| observer.progress(scanned);
+    let groups = window_groups(session, &by_day, &windows, &progress);
+    let groups = groups.await.map_err(Inputs::engine_error(&spec.name))?;
+    let Some(mut groups) = groups else {
+        return Ok(None);
+    };
+    let mut rows = BTreeMap::new();
+    for date in dates {
+        let of_window = groups.next_window();
+        let of_window = of_window.map_err(Inputs::engine_error(&spec.name))?;
+        let Some(of_window) = of_window else {
+            return Err(failed(internal_datafusion_err!("{date} has no window")));
+        };
+        let plan = query.over(&of_window).map_err(failed)?;
+        drop(of_window);
+        let name = name_of(spec, &[*date]);
+        // The log's rows have been counted; these are groups.
+        let computed = session.execute(&name, &plan, &|_| ());
+        let computed = computed.await.map_err(Inputs::engine_error(&spec.name))?;
+        rows.insert(*date, query_rows_of(spec, &computed)?);
+    }
+    Ok(Some(Computed {
+        rows: Rows::Query(rows),
+        totals: BTreeMap::new(),
+        scanned: groups.scanned,
+        skew: groups.skew,
+    }))
+}
+
+/// A session in which what another run registered is not there.
+fn own_tables(session: &Session, spec: &Spec) -> Result<Session> {
+    let session = session.without_tables();
+    session.map_err(Inputs::engine_error(&spec.name))
+}
+
+async fn execute(
+    session: &Session,
+    spec: &Spec,
+    name: &str,
+    plan: &LogicalPlan,
+    observer: &dyn Observer,
+) -> Result<rankmill_engine::Computed> {
+    let progress = |scanned| observer.progress(scanned);
+    let executed = session.execute(name, plan, &progress);
+    executed.await.map_err(Inputs::engine_error(&spec.name))
+}
+
+fn query_rows_of(spec: &Spec, computed: &rankmill_engine::Computed) -> Result<RecordBatch> {
+    query_rows(&computed.schema, &computed.batches)
+        .map_err(|e| Inputs::engine_error(&spec.name)(e.into()))
 }
 
 /// What a computation is called where people see it.
@@ -221,7 +320,7 @@ pub async fn explain(
         }
         (None, sql) => {
             let sql = sql.as_deref().unwrap_or_default();
-            compile_query(&session, &spec, sql, &inputs, first).await?
+            compile_query(&session, &spec, sql, &inputs, &[first]).await?
         }
     };
     let state = session.context().state();

@@ -2,6 +2,8 @@
 
 use std::num::NonZeroUsize;
 
+use rankmill_engine::fused::MAX_DAYS;
+
 use crate::spec::Spec;
 
 /// Logs that one pass reads: a few seconds of work for each processor of a small cluster, which a
@@ -27,14 +29,23 @@ pub(super) struct Passes {
 }
 
 impl Passes {
-    pub(super) fn new(spec: &Spec, dates_per_pass: Option<NonZeroUsize>) -> Self {
+    /// `in_memory`: the session [keeps what it computes](rankmill_engine::Session::keeps_in_memory).
+    pub(super) fn new(spec: &Spec, dates_per_pass: Option<NonZeroUsize>, in_memory: bool) -> Self {
         let fixed = |look| Self { look, least: None };
-        let Some(source) = spec.source.as_ref().filter(|_| spec.ranking.is_some()) else {
-            return fixed(1);
-        };
         if spec.mentions_date() {
             return fixed(1);
         }
+        let Some(source) = spec.source.as_ref().filter(|_| spec.ranking.is_some()) else {
+            let sources = spec.sources.values().chain(&spec.source);
+            let windows = sources.map(|source| source.window_days);
+            let window = windows.max().unwrap_or(1) as usize;
+            let shared = MAX_DAYS.saturating_sub(window - 1).min(window).max(1);
+            return match dates_per_pass {
+                Some(dates) => fixed(dates.get().min(shared)),
+                None if in_memory => fixed(shared),
+                None => fixed(1),
+            };
+        };
         if let Some(dates) = dates_per_pass {
             return fixed(dates.get());
         }
@@ -104,7 +115,7 @@ mod tests {
     #[test]
     fn large_days_go_one_by_one_and_small_ones_together() {
         let daily = spec("{ partition: date }", "");
-        let mut passes = Passes::new(&daily, None);
+        let mut passes = Passes::new(&daily, None, false);
         assert_eq!(passes.look(), 16);
         assert_eq!(passes.take(&[300 * UNIT; 16], 0), 1);
         assert_eq!(passes.look(), 1);
@@ -128,7 +139,7 @@ mod tests {
     #[test]
     fn days_of_a_window_are_not_read_over_and_over() {
         let weekly = spec("{ partition: date }", ", window_days: 7");
-        let mut passes = Passes::new(&weekly, None);
+        let mut passes = Passes::new(&weekly, None, false);
         assert_eq!(passes.look(), 28);
         assert_eq!(passes.take(&[1 << 40; 28], 0), 28);
         assert_eq!(passes.take(&[1 << 40; 56], 0), 28);
@@ -144,7 +155,7 @@ mod tests {
             (&by_column, asked, 3),
             (&by_column, None, usize::MAX),
         ] {
-            let mut passes = Passes::new(spec, asked);
+            let mut passes = Passes::new(spec, asked, false);
             assert_eq!(passes.look(), expected);
             assert_eq!(passes.take(&[1 << 40; 3], 1), 3);
             assert_eq!(passes.look(), expected);

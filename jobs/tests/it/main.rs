@@ -17,3 +17,4 @@ mod scenario;
 mod schema;
 mod splits;
 mod sql;
+mod windows;

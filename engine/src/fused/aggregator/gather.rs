@@ -93,14 +93,19 @@ impl Gathered {
 }
 
 /// The new numbers of a task's groups; none if they keep theirs.
-struct Moved(Option<Vec<u32>>);
+pub(super) struct Moved(Option<Vec<u32>>);
 
 impl Moved {
-    fn new(from: &[u32], to: &[u32]) -> Self {
+    pub(super) fn new(from: &[u32], to: &[u32]) -> Self {
         Self((from != to).then(|| moved(from, to)))
     }
 
-    fn group(&self, group: u32) -> u32 {
+    /// Whether all keep theirs.
+    pub(super) fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+
+    pub(super) fn group(&self, group: u32) -> u32 {
         match &self.0 {
             None => group,
             Some(moved) => moved[group as usize],
@@ -135,9 +140,8 @@ fn count(
     let alike = tasks
         .windows(2)
         .all(|pair| pair[0].set.is_like(&pair[1].set));
-    let in_place = alike
-        && renumbered.iter().all(Option::is_none)
-        && moved.iter().all(|moved| moved.0.is_none());
+    let in_place =
+        alike && renumbered.iter().all(Option::is_none) && moved.iter().all(Moved::is_none);
     let sets = match in_place {
         true => tasks.into_iter().map(|task| *task.set).collect(),
         false => thread::scope(|scope| {
