@@ -3,26 +3,67 @@
 //! A pair's days are the bits of a word: it is in a window if it has a bit in common with it. So each
 //! pair is met once, however many windows there are.
 
-use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hashbrown::HashMap;
 
 use super::buckets::Entry;
 use super::{Form, Layout, MIN_BUCKET_BITS, PairSet, SPREAD};
 
+/// Bytes of counts that threads may hold, each its own, before fewer of them do all of the work.
+const COUNT_BYTES: usize = 1 << 30;
+
 /// For each window by how much the number of values of each group is larger than in the window
 /// before.
 pub(in crate::fused) struct WindowCounts {
-    windows: std::vec::IntoIter<Vec<AtomicI32>>,
+    windows: usize,
+    next: usize,
+    /// As each thread counted them.
+    parts: Vec<Counts>,
+}
+
+/// Counts of each group, one window after the other.
+struct Counts {
+    groups: usize,
+    more: Vec<i32>,
+}
+
+impl Counts {
+    fn new(groups: usize, windows: usize) -> Self {
+        Self {
+            groups,
+            more: vec![0; groups * windows],
+        }
+    }
+
+    /// Counts a value that a group has on some days.
+    #[inline]
+    fn add(&mut self, group: usize, days: u64, windows: &[u64]) {
+        let mut was_in = false;
+        for (at, window) in windows.iter().enumerate() {
+            let is_in = days & window != 0;
+            if is_in != was_in {
+                self.more[at * self.groups + group] += i32::from(is_in) - i32::from(was_in);
+                was_in = is_in;
+            }
+        }
+    }
 }
 
 impl WindowCounts {
     /// Goes on from the counts of a window to those of the next.
     pub(in crate::fused) fn add_next(&mut self, counts: &mut [i64]) {
-        let next = self.windows.next().into_iter().flatten();
-        for (count, more) in counts.iter_mut().zip(next) {
-            *count += i64::from(more.into_inner());
+        if self.next == self.windows {
+            return;
         }
+        for part in &self.parts {
+            let first = self.next * part.groups;
+            let of_window = &part.more[first..first + part.groups];
+            for (count, more) in counts.iter_mut().zip(of_window) {
+                *count += i64::from(*more);
+            }
+        }
+        self.next += 1;
     }
 }
 
@@ -34,28 +75,18 @@ pub(in crate::fused) fn count_windows(
     groups: usize,
     threads: usize,
 ) -> WindowCounts {
-    let none = || (0..groups).map(|_| AtomicI32::new(0)).collect();
-    let counts: Vec<Vec<AtomicI32>> = windows.iter().map(|_| none()).collect();
-    let count = |group: u32, days: u64| {
-        let mut was_in = false;
-        for (counts, window) in counts.iter().zip(windows) {
-            let is_in = days & window != 0;
-            if is_in != was_in {
-                // Threads only add, and are waited for.
-                let more = i32::from(is_in) - i32::from(was_in);
-                counts[group as usize].fetch_add(more, Ordering::Relaxed);
-                was_in = is_in;
-            }
-        }
-    };
+    let bytes = groups * windows.len() * size_of::<i32>();
+    let threads = threads.min(COUNT_BYTES / bytes.max(1)).max(1);
+    let mut parts = Vec::new();
     if let Some(layout) = sets.first().map(|(_, set)| set.layout) {
         let days = sets.iter().fold(0, |days, (bit, _)| days | bit);
         let few_days = u32::try_from(days).is_ok();
-        match (few_days, entry_bits(&sets, layout) <= u32::BITS) {
-            (true, true) => count_buckets::<u32, u32>(&sets, layout, threads, &count),
-            (false, true) => count_buckets::<u32, u64>(&sets, layout, threads, &count),
-            (_, false) => count_buckets::<u64, u64>(&sets, layout, threads, &count),
-        }
+        let count = match (few_days, entry_bits(&sets, layout) <= u32::BITS) {
+            (true, true) => count_buckets::<u32, u32>,
+            (false, true) => count_buckets::<u32, u64>,
+            (_, false) => count_buckets::<u64, u64>,
+        };
+        parts = count(&sets, layout, windows, groups, threads);
     }
     let mut outliers: HashMap<(u32, i64), u64> = HashMap::new();
     for (bit, set) in &sets {
@@ -63,11 +94,15 @@ pub(in crate::fused) fn count_windows(
             *outliers.entry(*pair).or_default() |= bit;
         }
     }
-    for ((group, _), days) in outliers {
-        count(group, days);
+    if let Some(counts) = parts.first_mut() {
+        for ((group, _), days) in outliers {
+            counts.add(group as usize, days, windows);
+        }
     }
     WindowCounts {
-        windows: counts.into_iter(),
+        windows: windows.len(),
+        next: 0,
+        parts,
     }
 }
 
@@ -87,36 +122,42 @@ fn entry_bits(sets: &[(u64, PairSet)], layout: Layout) -> u32 {
 fn count_buckets<E: Entry, M: Entry>(
     sets: &[(u64, PairSet)],
     layout: Layout,
+    windows: &[u64],
+    groups: usize,
     threads: usize,
-    count: &(impl Fn(u32, u64) + Sync),
-) {
+) -> Vec<Counts> {
     let entry_bits = entry_bits(sets, layout);
     let buckets = 1usize << (layout.bits() - entry_bits);
     let next = AtomicUsize::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..threads.max(1) {
-            scope.spawn(|| {
-                let mut table = DayTable::<E, M>::default();
-                loop {
-                    let bucket = next.fetch_add(1, Ordering::Relaxed);
-                    if bucket >= buckets {
-                        return;
-                    }
-                    let lens = sets.iter().map(|(_, set)| set.len_of(bucket, entry_bits));
-                    table.reset(lens.sum());
-                    for (bit, set) in sets {
-                        let days = M::of(*bit);
-                        set.for_each_in(bucket, entry_bits, |bits| table.add(E::of(bits), days));
-                    }
-                    let high = (bucket as u64) << entry_bits;
-                    for (entry, days) in table.slots.iter().filter(|slot| slot.1 != M::default()) {
-                        let packed = layout.packed(high | entry.bits());
-                        count((packed >> layout.value_bits) as u32, days.bits());
-                    }
-                }
-            });
+    let work = || {
+        // Its own: an addition that other threads must see at once waits for the memory each time.
+        let mut counts = Counts::new(groups, windows.len());
+        let mut table = DayTable::<E, M>::default();
+        loop {
+            let bucket = next.fetch_add(1, Ordering::Relaxed);
+            if bucket >= buckets {
+                return counts;
+            }
+            let lens = sets.iter().map(|(_, set)| set.len_of(bucket, entry_bits));
+            table.reset(lens.sum());
+            for (bit, set) in sets {
+                let days = M::of(*bit);
+                set.for_each_in(bucket, entry_bits, |bits| table.add(E::of(bits), days));
+            }
+            let high = (bucket as u64) << entry_bits;
+            for (entry, days) in table.slots.iter().filter(|slot| slot.1 != M::default()) {
+                let packed = layout.packed(high | entry.bits());
+                let group = (packed >> layout.value_bits) as usize;
+                counts.add(group, days.bits(), windows);
+            }
         }
-    });
+    };
+    std::thread::scope(|scope| {
+        let work: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let done = work.into_iter().map(|work| work.join());
+        done.map(|counts| counts.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    })
 }
 
 impl PairSet {
