@@ -17,6 +17,8 @@ use prost::Message;
 use crate::fused::FusedExec;
 use crate::fused::wire::{self, FusedMessage};
 use crate::rank::{RankExec, RankMode, Ranking};
+use crate::salted::SaltExec;
+use crate::salted::wire::{self as salted_wire, SaltMessage};
 
 /// What our messages begin with; the number is the version of the format. Another codec's
 /// protobuf message that begins like this is as good as impossible: as a field it would be a
@@ -36,7 +38,7 @@ struct PhysicalCodec {
 /// An operator of ours.
 #[derive(Clone, PartialEq, Message)]
 struct OperatorMessage {
-    #[prost(oneof = "Operator", tags = "1, 2")]
+    #[prost(oneof = "Operator", tags = "1, 2, 3")]
     operator: Option<Operator>,
 }
 
@@ -46,6 +48,8 @@ enum Operator {
     Rank(RankMessage),
     #[prost(message, tag = "2")]
     Fused(FusedMessage),
+    #[prost(message, tag = "3")]
+    Salt(SaltMessage),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -139,6 +143,16 @@ impl PhysicalExtensionCodec for PhysicalCodec {
                     proto_converter,
                 )?))
             }
+            (Some(Operator::Salt(message)), [input]) => {
+                let context = PhysicalPlanDecodeContext::new(ctx, self);
+                let input = Arc::clone(input);
+                Ok(Arc::new(salted_wire::decode(
+                    &message,
+                    input,
+                    &context,
+                    proto_converter,
+                )?))
+            }
             _ => Err(exec_datafusion_err!(
                 "an operator of another version of rankmill: all nodes of a cluster must have the same"
             )),
@@ -155,6 +169,8 @@ impl PhysicalExtensionCodec for PhysicalCodec {
             Operator::Rank(rank_message(rank))
         } else if let Some(fused) = node.downcast_ref::<FusedExec>() {
             Operator::Fused(wire::encode(fused, self, proto_converter)?)
+        } else if let Some(salt) = node.downcast_ref::<SaltExec>() {
+            Operator::Salt(salted_wire::encode(salt, self, proto_converter)?)
         } else {
             return self.inner.try_encode(node, buf, proto_converter);
         };

@@ -34,7 +34,9 @@ mod windows;
 pub(crate) mod wire;
 
 pub use aggregator::MAX_DAYS;
+pub use dimension::table_bytes;
 pub use exec::FusedExec;
+pub(crate) use log::column_name;
 pub use node::{FusedNode, KeySpec, LookupSpec, MeasureSpec};
 pub use planner::can_look_up;
 pub(crate) use planner::{WholeDates, counts_distinct, plan};

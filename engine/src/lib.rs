@@ -15,6 +15,7 @@ pub mod node;
 mod progress;
 pub mod rank;
 pub mod rules;
+pub mod salted;
 mod session;
 pub mod skew;
 pub mod source;

@@ -28,6 +28,9 @@ pub struct SessionOptions {
     pub threads: Option<usize>,
     /// Bytes that sorts, joins and aggregations may hold before they spill; by default no limit.
     pub memory_bytes: Option<usize>,
+    /// Bytes that the code table of a dimension may take in each process: a larger dimension is
+    /// joined by shuffling. By default half of the memory, or 4 GiB without a limit.
+    pub table_bytes: Option<usize>,
     /// How hard to try on S3.
     pub retry: RetryPolicy,
 }
@@ -47,6 +50,18 @@ impl Distributed {
         config.get_extension::<Self>().is_some()
     }
 }
+
+/// In a configuration: what the code table of a dimension may take.
+#[derive(Debug, Clone, Copy)]
+struct TableLimit(usize);
+
+/// What the code table of a dimension may take where memory has no limit.
+const MAX_TABLE_BYTES: usize = 4 << 30;
+
+/// Sorts that a thread may have begun: each side of a join has its own.
+const SORTS_PER_THREAD: usize = 4;
+/// A sort sets aside one of so many parts of its share, to merge what it has spilled.
+const SORT_SHARE: usize = 4;
 
 /// A DataFusion session with rankmill's functions, planner and stores.
 #[derive(Clone)]
@@ -118,6 +133,18 @@ impl Session {
         state(config, self.context.runtime_env())
     }
 
+    /// Bytes that the code tables of a job's dimensions may take in each process.
+    pub fn table_limit(&self) -> usize {
+        let config = self.context.copied_config();
+        if let Some(TableLimit(bytes)) = config.get_extension::<TableLimit>().as_deref() {
+            return *bytes;
+        }
+        match self.context.runtime_env().memory_pool.memory_limit() {
+            MemoryLimit::Finite(bytes) => bytes / 2,
+            _ => MAX_TABLE_BYTES,
+        }
+    }
+
     /// The DataFusion side.
     pub fn context(&self) -> &SessionContext {
         &self.context
@@ -150,6 +177,15 @@ pub(crate) fn config(options: &SessionOptions) -> SessionConfig {
     let mut config = SessionConfig::new()
         .with_target_partitions(threads)
         .with_information_schema(false);
+    if let Some(bytes) = options.table_bytes {
+        config = config.with_extension(Arc::new(TableLimit(bytes)));
+    }
+    if let Some(bytes) = options.memory_bytes {
+        let execution = &mut config.options_mut().execution;
+        let share = bytes / (threads.max(1) * SORTS_PER_THREAD * SORT_SHARE);
+        let reserved = &mut execution.sort_spill_reservation_bytes;
+        *reserved = share.min(*reserved);
+    }
     let options = config.options_mut();
     // A column is called what the user's files call it.
     options.sql_parser.enable_ident_normalization = false;

@@ -8,6 +8,7 @@
 mod column;
 mod decisions;
 mod metrics;
+mod sample;
 mod source;
 mod space_saving;
 mod stages;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::column::ColumnSketch;
 pub use self::decisions::decisions;
 pub(crate) use self::metrics::{note, tell};
+pub use self::sample::hot_keys;
 pub use self::source::{SourceSkew, skew_of_source};
 pub(crate) use self::stages::{INPUT_ROWS, embedded};
 pub use self::stages::{Stage, TaskWork, stages_report};

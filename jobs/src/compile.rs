@@ -5,6 +5,7 @@ mod lookup;
 mod measures;
 mod query;
 mod ranking;
+mod shuffled;
 mod windows;
 
 pub(crate) use query::compile_query;

@@ -7,6 +7,7 @@
 mod build;
 mod cache;
 mod composed;
+mod estimate;
 
 use datafusion::arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray};
 use datafusion::arrow::compute::cast;
@@ -16,6 +17,7 @@ use datafusion::common::{DataFusionError, Result, exec_datafusion_err};
 
 pub(super) use self::cache::dimension;
 pub(super) use self::composed::Composed;
+pub use self::estimate::table_bytes;
 use super::groups::{for_integer, is_dense_integer, is_text};
 
 /// The number of a null key.

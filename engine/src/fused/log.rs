@@ -90,9 +90,16 @@ impl LogReader {
             Key::Attribute { .. } => None,
         });
         let facts = definition.lookups.iter();
-        let facts = facts.map(|lookup| sketch_of(&lookup.fact_key, Role::JoinKey, &definition));
-        let keys = definition.keys.iter().map(|key| match key {
-            Key::Log(key) => sketch_of(key, Role::GroupKey, &definition),
+        let facts = facts.map(|lookup| {
+            let key = &lookup.fact_key;
+            sketch_of(&column_name(key), key, Role::JoinKey, &definition)
+        });
+        let keys = definition.keys.iter().enumerate();
+        let keys = keys.map(|(at, key)| match key {
+            Key::Log(key) => {
+                let name = group_name(key, definition.output.field(at).name());
+                sketch_of(&name, key, Role::GroupKey, &definition)
+            }
             Key::Attribute { .. } => None,
         });
         Ok(Self {
@@ -272,20 +279,32 @@ impl LogReader {
 }
 
 fn sketch_of(
+    name: &str,
     key: &Arc<dyn PhysicalExpr>,
     role: Role,
     definition: &Definition,
 ) -> Option<ColumnSketch> {
     let data_type = key.data_type(&definition.log_schema).ok()?;
-    ColumnSketch::new(&column_name(key), role, &data_type)
+    ColumnSketch::new(name, role, &data_type)
 }
 
 /// The column that an expression is over, if it is just one; else the expression.
-pub(super) fn column_name(expr: &Arc<dyn PhysicalExpr>) -> String {
+pub(crate) fn column_name(expr: &Arc<dyn PhysicalExpr>) -> String {
     let mut columns = collect_columns(expr).into_iter();
     match (columns.next(), columns.next()) {
         (Some(column), None) => column.name().to_owned(),
         _ => expr.to_string(),
+    }
+}
+
+/// What a key that the log is grouped by is called: a column by its name, unless it is one of a
+/// dimension that was joined; other expressions as in the output.
+fn group_name(key: &Arc<dyn PhysicalExpr>, output: &str) -> String {
+    let column = collect_columns(key).into_iter().next();
+    let column = column.filter(|column| !column.name().starts_with("__"));
+    match column {
+        Some(column) if column_name(key) == column.name() => column.name().to_owned(),
+        _ => output.trim_start_matches('_').to_owned(),
     }
 }
 

@@ -147,15 +147,15 @@ fn bounds(message: Option<BoundsMessage>) -> Option<(i64, i64)> {
     message.map(|bounds| (bounds.min, bounds.max))
 }
 
-fn broken(what: &str) -> DataFusionError {
-    exec_datafusion_err!("a fused aggregation came without {what}")
+pub(crate) fn broken(what: &str) -> DataFusionError {
+    exec_datafusion_err!("an operator came without {what}")
 }
 
 fn nothing(schema: &SchemaRef) -> Arc<dyn ExecutionPlan> {
     Arc::new(EmptyExec::new(Arc::clone(schema)))
 }
 
-fn projection(
+pub(crate) fn projection(
     exprs: Vec<Arc<dyn PhysicalExpr>>,
     schema: &SchemaRef,
 ) -> Result<Arc<dyn ExecutionPlan>> {
@@ -164,7 +164,7 @@ fn projection(
     Ok(Arc::new(ProjectionExec::try_new(named, nothing(schema))?))
 }
 
-fn projected(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<Arc<dyn PhysicalExpr>>> {
+pub(crate) fn projected(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<Arc<dyn PhysicalExpr>>> {
     let Some(projection) = plan.downcast_ref::<ProjectionExec>() else {
         return Err(broken("expressions"));
     };

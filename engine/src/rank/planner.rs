@@ -14,6 +14,7 @@ use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, Phy
 use super::exec::{RankExec, RankMode};
 use super::node::RankNode;
 use crate::fused::{self, FusedNode};
+use crate::salted::{self, SaltedJoinNode};
 
 /// DataFusion's planner, and rankmill's operators.
 #[derive(Debug)]
@@ -47,6 +48,9 @@ impl ExtensionPlanner for RankPlanner {
     ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
         if let Some(node) = node.as_any().downcast_ref::<FusedNode>() {
             return fused::plan(node, physical_inputs, session_state, context).map(Some);
+        }
+        if let Some(node) = node.as_any().downcast_ref::<SaltedJoinNode>() {
+            return salted::plan(node, physical_inputs, session_state, context).map(Some);
         }
         let Some(node) = node.as_any().downcast_ref::<RankNode>() else {
             return Ok(None);

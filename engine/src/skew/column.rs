@@ -4,7 +4,7 @@ use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
-use datafusion::common::Result;
+use datafusion::common::{Result, ScalarValue};
 
 use super::space_saving::SpaceSaving;
 use super::{HotColumn, HotKey, Role};
@@ -115,6 +115,31 @@ impl ColumnSketch {
             }
         }
         Ok(())
+    }
+
+    /// The keys that have more than `share` of the rows, at most `most` of them.
+    pub(crate) fn frequent(&self, share: f64, most: usize) -> Result<Vec<ScalarValue>> {
+        let least = share * self.rows as f64;
+        match &self.keys {
+            Keys::Integers(sketch) => {
+                let top = sketch.top(most).into_iter();
+                let values: Int64Array = top
+                    .take_while(|(_, rows)| *rows as f64 > least)
+                    .map(|(key, _)| Some(key))
+                    .collect();
+                let values = cast(&values, &self.data_type)?;
+                (0..values.len())
+                    .map(|at| ScalarValue::try_from_array(&values, at))
+                    .collect()
+            }
+            Keys::Texts(sketch) => {
+                let top = sketch.top(most).into_iter();
+                let frequent = top.take_while(|(_, rows)| *rows as f64 > least);
+                Ok(frequent
+                    .map(|(key, _)| ScalarValue::Utf8View(Some(key)))
+                    .collect())
+            }
+        }
     }
 
     /// What was found, with so many keys at most; none without rows.

@@ -9,6 +9,7 @@ use datafusion::physical_plan::joins::{HashJoinExec, PartitionMode};
 
 use crate::fused::FusedExec;
 use crate::rank::{RankExec, RankMode};
+use crate::salted::{SaltExec, is_salt};
 
 /// What a plan does about skew, a sentence each.
 pub fn decisions(plan: &Arc<dyn ExecutionPlan>) -> Vec<String> {
@@ -35,7 +36,11 @@ fn walk(plan: &Arc<dyn ExecutionPlan>, said: &mut Vec<String>) {
         if rank.mode() == RankMode::Local {
             say("ranks are cut to the top in each task before they are merged".to_owned());
         }
-    } else if let Some(join) = plan.downcast_ref::<HashJoinExec>() {
+    } else if let Some(salt) = plan.downcast_ref::<SaltExec>() {
+        salt.decision().into_iter().for_each(say);
+    } else if let Some(join) = plan.downcast_ref::<HashJoinExec>()
+        && !join.on().iter().any(|(left, _)| is_salt(left))
+    {
         let on = join.on().iter();
         let on: Vec<String> = on
             .map(|(left, right)| format!("{left} = {right}"))

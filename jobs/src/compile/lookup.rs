@@ -1,24 +1,26 @@
 //! Lookups: attributes of a dimension for each row of a log.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::NaiveDate;
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema};
 use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, cast as cast_expr, col, lit};
 use datafusion::prelude::DataFrame;
 use rankmill_engine::Session;
-use rankmill_engine::fused::{LookupSpec, can_look_up, repeated_keys};
+use rankmill_engine::fused::{KeySpec, LookupSpec, MeasureSpec, can_look_up, repeated_keys};
 use rankmill_engine::source::{DATE_COLUMN, SourceTable};
 
 use super::Compiler;
 use super::measures::count_rows;
 use crate::error::{Error, Result};
 use crate::inputs::{Input, Inputs};
-use crate::spec::Lookup;
+use crate::spec::{Lookup, Spec};
 
 /// What an attribute is called that has no match or no value.
 pub(crate) const UNKNOWN: &str = "unknown";
@@ -26,20 +28,89 @@ pub(crate) const UNKNOWN: &str = "unknown";
 /// Duplicate keys to show in an error.
 const EXAMPLES: usize = 3;
 
-/// A lookup as a part of the aggregation.
+/// A dimension and what is taken from it.
 pub(super) struct CompiledLookup {
-    pub(super) spec: LookupSpec,
+    pub(super) fact_key: Expr,
+    /// The log's date, where an attribute depends on it.
+    date: Option<Expr>,
     /// The key, then the columns that attributes need.
+    pub(super) dimension: DataFrame,
+    /// By their names; over the dimension's columns, and the log's date.
+    pub(super) attributes: Vec<(String, Expr)>,
+    /// Rows of the dimension, as far as is known.
+    rows: usize,
+    /// About what a code table takes.
+    pub(super) table_bytes: usize,
+}
+
+/// A lookup as a part of the aggregation.
+pub(super) struct TableLookup {
+    pub(super) spec: LookupSpec,
     pub(super) dimension: LogicalPlan,
-    /// Names of the attributes.
-    pub(super) attributes: Vec<String>,
+}
+
+/// A log and all of its lookups.
+pub(super) struct LookedUp {
+    /// With the columns of dimensions that were joined.
+    pub(super) log: DataFrame,
+    /// Those in code tables.
+    pub(super) lookups: Vec<(LookupSpec, LogicalPlan)>,
+    /// Attributes by their names.
+    pub(super) attributes: BTreeMap<String, KeySpec>,
+    /// For each lookup of the spec the count of its unmatched rows.
+    pub(super) unmatched: Vec<(String, MeasureSpec)>,
 }
 
 impl Compiler<'_> {
-    /// Compiles the lookup number `index` of a log that has a column `date`.
-    pub(super) async fn lookup(
+    /// Compiles all lookups of a log: in code tables as long as these may take more memory.
+    pub(super) async fn look_up(
         &self,
         session: &Session,
+        spec: &Spec,
+        inputs: &Inputs,
+        dates: &[NaiveDate],
+        log: DataFrame,
+    ) -> Result<LookedUp> {
+        let mut done = LookedUp {
+            log,
+            lookups: Vec::new(),
+            attributes: BTreeMap::new(),
+            unmatched: Vec::new(),
+        };
+        let mut table_bytes = session.table_limit();
+        for (i, (lookup, input)) in spec.lookups.iter().zip(&inputs.lookups).enumerate() {
+            let table = input.open(session, self.job, dates).await?;
+            let compiled = self.lookup(&done.log, i, lookup, input, table)?;
+            let key_name = lookup.on.dimension();
+            let unmatched = if compiled.table_bytes > table_bytes {
+                let log = &inputs.logs[0];
+                let hot = self.hot_keys(session, log, dates, lookup.on.fact()).await?;
+                self.check_keys(session, &compiled.dimension, i, key_name, input)
+                    .await?;
+                let (log, joined) = self.join(done.log, compiled, hot, i)?;
+                done.log = log;
+                done.attributes.extend(joined.attributes);
+                joined.unmatched
+            } else {
+                table_bytes -= compiled.table_bytes;
+                let at = done.lookups.len();
+                for (attribute, (name, _)) in compiled.attributes.iter().enumerate() {
+                    let lookup = at;
+                    let key = KeySpec::Attribute { lookup, attribute };
+                    done.attributes.insert(name.clone(), key);
+                }
+                let table = self.in_table(session, compiled, key_name, input).await?;
+                done.lookups.push((table.spec, table.dimension));
+                MeasureSpec::Unmatched(at)
+            };
+            done.unmatched.push((format!("__unmatched{i}"), unmatched));
+        }
+        Ok(done)
+    }
+
+    /// Compiles the lookup number `index` of a log that has a column `date`.
+    pub(super) fn lookup(
+        &self,
         log: &DataFrame,
         index: usize,
         lookup: &Lookup,
@@ -49,6 +120,7 @@ impl Compiler<'_> {
         let field = &input.field;
         let plan_error = |e| self.plan_error(e);
         let rows = table.rows().unwrap_or(0) as usize;
+        let table_bytes = self.table_bytes(&table, lookup.on.dimension());
         let dimension = self.frame(input, table)?;
         let on = format!("{field}.on");
         let fact_key = self.column(&on, lookup.on.fact(), log)?;
@@ -106,22 +178,39 @@ impl Compiler<'_> {
             .filter(key.is_not_null())
             .and_then(|d| d.select(carried))
             .map_err(plan_error)?;
-        let dimension = dimension.into_unoptimized_plan();
-        let (attributes, exprs): (Vec<_>, Vec<_>) = attributes.into_iter().unzip();
+        Ok(CompiledLookup {
+            fact_key,
+            date,
+            dimension,
+            attributes,
+            rows,
+            table_bytes,
+        })
+    }
+
+    /// A lookup in a code table, which is built now if this process doesn't have it yet.
+    pub(super) async fn in_table(
+        &self,
+        session: &Session,
+        compiled: CompiledLookup,
+        key_name: &str,
+        input: &Input,
+    ) -> Result<TableLookup> {
+        let (rows, dimension) = (compiled.rows, compiled.dimension.into_unoptimized_plan());
         let cache_key = format!("{} {}", input.identity(), dimension.display_indent());
         let repeated = repeated_keys(session, &cache_key, &dimension, rows).await;
         let repeated = repeated.map_err(Inputs::engine_error(self.job))?;
-        self.check_repeated(field, input, lookup.on.dimension(), repeated)?;
-        Ok(CompiledLookup {
+        self.check_repeated(&input.field, input, key_name, repeated)?;
+        let attributes = compiled.attributes.into_iter().map(|(_, expr)| expr);
+        Ok(TableLookup {
             spec: LookupSpec {
                 cache_key,
-                fact_key,
-                date,
+                fact_key: compiled.fact_key,
+                date: compiled.date,
                 rows,
-                attributes: exprs,
+                attributes: attributes.collect(),
             },
             dimension,
-            attributes,
         })
     }
 
@@ -134,20 +223,34 @@ impl Compiler<'_> {
         key: &Expr,
         key_name: &str,
     ) -> Result<()> {
-        let plan_error = |e| self.plan_error(e);
-        let duplicates = dimension
+        let duplicates = self.duplicates(dimension, key)?.collect().await;
+        let duplicates = duplicates.map_err(|e| self.plan_error(e))?;
+        self.check_duplicates(field, input, key_name, &duplicates)
+    }
+
+    /// Some keys that occur twice.
+    pub(super) fn duplicates(&self, dimension: &DataFrame, key: &Expr) -> Result<DataFrame> {
+        dimension
             .clone()
             .filter(key.clone().is_not_null())
             .and_then(|d| d.aggregate(vec![key.clone()], vec![count_rows().alias("__n")]))
             .and_then(|d| d.filter(col("__n").gt(lit(1i64))))
             .and_then(|d| d.limit(0, Some(EXAMPLES)))
-            .map_err(plan_error)?
-            .collect()
-            .await
-            .map_err(plan_error)?;
+            .map_err(|e| self.plan_error(e))
+    }
+
+    /// An error if there are rows in the result of [`duplicates`](Self::duplicates).
+    pub(super) fn check_duplicates(
+        &self,
+        field: &str,
+        input: &Input,
+        key_name: &str,
+        duplicates: &[RecordBatch],
+    ) -> Result<()> {
         let mut examples = Vec::new();
-        for batch in &duplicates {
-            let texts = cast(batch.column(0), &DataType::Utf8).map_err(|e| plan_error(e.into()))?;
+        for batch in duplicates {
+            let texts = cast(batch.column(0), &DataType::Utf8);
+            let texts = texts.map_err(|e| self.plan_error(e.into()))?;
             examples.extend(texts.as_string::<i32>().iter().flatten().map(str::to_owned));
         }
         self.check_repeated(field, input, key_name, examples)

@@ -1,6 +1,5 @@
 //! A ranking spec as a plan: log → window → aggregation with lookups → top-N per group.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::NaiveDate;
@@ -18,7 +17,7 @@ use rankmill_engine::rank::{RankNode, Ranking};
 use rankmill_engine::source::DATE_COLUMN;
 
 use super::frame::date_literal;
-use super::lookup::unknown;
+use super::lookup::{LookedUp, unknown};
 use super::measures::count_rows;
 use super::{Compiler, is_text};
 use crate::error::Result;
@@ -63,27 +62,15 @@ pub(crate) async fn compile_ranking(
         .check_labels(session, spec, inputs, dates, &log)
         .await?;
 
+    let looked_up = compiler.look_up(session, spec, inputs, dates, log).await?;
+    let LookedUp {
+        log,
+        lookups,
+        attributes,
+        unmatched: counted,
+    } = looked_up;
+    let unmatched: Vec<String> = counted.iter().map(|(name, _)| name.clone()).collect();
     let (log, run_date) = compiler.with_run_date(log, inputs, dates)?;
-    let mut lookups = Vec::new();
-    let mut attributes = BTreeMap::new();
-    let mut counted = Vec::new();
-    let mut unmatched = Vec::new();
-    for (i, (lookup, input)) in spec.lookups.iter().zip(&inputs.lookups).enumerate() {
-        let table = input.open(session, &spec.name, dates).await?;
-        let compiled = compiler.lookup(session, &log, i, lookup, input, table);
-        let compiled = compiled.await?;
-        for (attribute, name) in compiled.attributes.into_iter().enumerate() {
-            let key = KeySpec::Attribute {
-                lookup: i,
-                attribute,
-            };
-            attributes.insert(name, key);
-        }
-        lookups.push((compiled.spec, compiled.dimension));
-        let name = format!("__unmatched{i}");
-        counted.push((name.clone(), MeasureSpec::Unmatched(i)));
-        unmatched.push(name);
-    }
     let rows = measures.column_of(count_rows());
     let item_column = Expr::Column(Column::new_unqualified(&ranking.item));
     let null_items = when(item_column.clone().is_null(), rows.clone())

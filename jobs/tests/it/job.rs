@@ -98,6 +98,23 @@ impl Job {
         self
     }
 
+    /// With tables of dimensions up to so many bytes, and so much memory.
+    pub(crate) fn limited(
+        mut self,
+        threads: usize,
+        table_bytes: usize,
+        memory_bytes: Option<usize>,
+    ) -> Self {
+        let options = SessionOptions {
+            threads: Some(threads),
+            table_bytes: Some(table_bytes),
+            memory_bytes,
+            ..SessionOptions::default()
+        };
+        self.session = Session::new(&options).unwrap();
+        self
+    }
+
     /// With so many dates in a pass; by their size if none.
     pub(crate) fn in_passes_of(mut self, dates: Option<usize>) -> Self {
         self.request.dates_per_pass = dates.and_then(NonZeroUsize::new);

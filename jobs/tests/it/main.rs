@@ -15,6 +15,7 @@ mod publication;
 mod ranking;
 mod scenario;
 mod schema;
+mod shuffled;
 mod splits;
 mod sql;
 mod windows;

@@ -8,12 +8,12 @@ use std::time::Duration;
 use chrono::NaiveDate;
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use rankmill_datagen::{Config, Part, Plan, Progress, generate};
-use rankmill_engine::skew::SkewReport;
+use rankmill_engine::skew::{Role, SkewReport};
 use rankmill_engine::store::LocalStore;
 use rankmill_engine::{Location, ScanProgress, Session, SessionOptions};
 use rankmill_jobs::shipped::SHIPPED;
 use rankmill_jobs::spec::{Params, parse};
-use rankmill_jobs::{DateReport, Error, Observer, RunRequest, run};
+use rankmill_jobs::{DateReport, Error, Observer, RunReport, RunRequest, run};
 use rankmill_scheduler::cluster::{Cluster, Options};
 
 struct Quiet;
@@ -53,22 +53,27 @@ pub(crate) async fn lake(folder: &Path) {
 /// What was skewed, for each spec.
 async fn run_all(session: &Session, lake: &Path) -> Vec<SkewReport> {
     let mut reports = Vec::new();
-    let params = Params::new(lake.to_str().unwrap(), BTreeMap::new());
-    let first: NaiveDate = "2026-06-01".parse().unwrap();
     for shipped in SHIPPED {
-        let spec = parse(shipped.yaml, shipped.name, &params).unwrap();
-        let request = RunRequest {
-            dates: first.iter_days().take(3).collect(),
-            force: false,
-            allow_empty: false,
-            dates_per_pass: None,
-        };
-        let report = run(session, &spec, &params, &request, &Quiet).await;
-        let report = report.unwrap_or_else(|e| panic!("{}: {e:?}", shipped.name));
-        assert_eq!(report.dates.len(), 3, "{}", shipped.name);
+        let report = run_one(session, lake, shipped.name, shipped.yaml).await;
         reports.push(report.skew);
     }
     reports
+}
+
+async fn run_one(session: &Session, lake: &Path, name: &str, yaml: &str) -> RunReport {
+    let params = Params::new(lake.to_str().unwrap(), BTreeMap::new());
+    let first: NaiveDate = "2026-06-01".parse().unwrap();
+    let spec = parse(yaml, name, &params).unwrap();
+    let request = RunRequest {
+        dates: first.iter_days().take(3).collect(),
+        force: false,
+        allow_empty: false,
+        dates_per_pass: None,
+    };
+    let report = run(session, &spec, &params, &request, &Quiet).await;
+    let report = report.unwrap_or_else(|e| panic!("{name}: {e:?}"));
+    assert_eq!(report.dates.len(), 3, "{name}");
+    report
 }
 
 /// Both saw the same rows and the same hot keys, and where work was done.
@@ -105,10 +110,10 @@ fn assert_alike(here: &SkewReport, there: &SkewReport, name: &str) {
 }
 
 /// The published files of a lake but the ids of runs: job, date and name → bytes.
-fn published(lake: &Path) -> BTreeMap<String, Vec<u8>> {
+fn published(lake: &Path, jobs: &[&str]) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
-    for shipped in SHIPPED {
-        let job = lake.join("rankings").join(shipped.name);
+    for name in jobs {
+        let job = lake.join("rankings").join(name);
         for date in std::fs::read_dir(&job).unwrap().map(Result::unwrap) {
             let data = date.path().join("data");
             if !data.is_dir() {
@@ -121,7 +126,7 @@ fn published(lake: &Path) -> BTreeMap<String, Vec<u8>> {
                     }
                     let name = format!(
                         "{} {} {}",
-                        shipped.name,
+                        name,
                         date.file_name().display(),
                         file.file_name().display()
                     );
@@ -147,12 +152,107 @@ async fn shipped_specs_give_the_same_bytes_embedded_and_on_a_cluster() {
     for ((here, there), shipped) in skew_here.iter().zip(&skew_there).zip(SHIPPED) {
         assert_alike(here, there, shipped.name);
     }
-    let (here, there) = (published(&here), published(&there));
+    let names = SHIPPED.map(|shipped| shipped.name);
+    let (here, there) = (published(&here, &names), published(&there, &names));
     assert_eq!(here.len(), 4 * 3 * 2);
     assert_eq!(
         here.keys().collect::<Vec<_>>(),
         there.keys().collect::<Vec<_>>()
     );
+    for (name, bytes) in &here {
+        assert!(there[name] == *bytes, "{name} differs");
+    }
+}
+
+/// By addresses of clients, which are texts; some addresses are not in the dimension.
+const BY_NETWORK: &str = r#"
+version: 1
+name: by-network
+source: { path: "{lake}/stage/web_logs/", date: { partition: date } }
+lookups:
+  - { path: "{lake}/dim/networks.parquet", on: client_ip, attributes: { network: network } }
+ranking:
+  item: status
+  per: [date, network]
+  measures: { requests: "count(*)", clients: "count(distinct client_ip)" }
+  order_by: [requests desc]
+  top: 50
+output: { path: "{lake}/rankings/by-network/" }
+"#;
+
+async fn write_networks(lake: &Path) {
+    let session = Session::new(&SessionOptions::default()).unwrap();
+    let path = |place: &str| lake.join(place).to_str().unwrap().to_owned();
+    let read =
+        session
+            .context()
+            .register_parquet("logs", path("stage/web_logs"), Default::default());
+    read.await.unwrap();
+    let sql = format!(
+        "COPY (SELECT client_ip, 'network ' || substr(client_ip, 1, 2) AS network FROM logs
+         GROUP BY client_ip HAVING substr(client_ip, 1, 1) <> '1') TO '{}'",
+        path("dim/networks.parquet")
+    );
+    let copied = session.context().sql(&sql).await.unwrap();
+    copied.collect().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn dimensions_too_large_for_tables_are_joined_on_a_cluster() {
+    let folder = tempfile::tempdir().unwrap();
+    let (here, there) = (folder.path().join("here"), folder.path().join("there"));
+    let by_age = SHIPPED
+        .iter()
+        .find(|shipped| shipped.name == "age-date-ranking");
+    let by_age = by_age.unwrap();
+    let jobs = [(by_age.name, by_age.yaml), ("by-network", BY_NETWORK)];
+    let options = SessionOptions {
+        table_bytes: Some(0),
+        ..SessionOptions::default()
+    };
+    let tables = Session::new(&SessionOptions::default()).unwrap();
+    let joins = Session::new(&options).unwrap();
+    let cluster = cluster_of_two(&joins, folder.path()).await;
+    let joins = joins.with_compute(cluster);
+    let mut reports = Vec::new();
+    for (place, session) in [(&here, &tables), (&there, &joins)] {
+        lake(place).await;
+        write_networks(place).await;
+        for (name, yaml) in jobs {
+            reports.push(run_one(session, place, name, yaml).await);
+        }
+    }
+    let (of_tables, of_joins) = reports.split_at(2);
+    for (with_table, joined) in of_tables.iter().zip(of_joins) {
+        assert_eq!(with_table.rows, joined.rows);
+        let unmatched = |report: &RunReport| report.unmatched[0].rows;
+        assert_eq!(unmatched(with_table), unmatched(joined));
+        let says = |words: &str| {
+            joined
+                .skew
+                .decisions
+                .iter()
+                .any(|said| said.contains(words))
+        };
+        assert!(
+            says("the dimension's table would take"),
+            "{:?}",
+            joined.skew
+        );
+        assert!(says("hot key"), "{:?}", joined.skew);
+        // Not in the scheduler's process.
+        let exchanged = "distinct values go to the tasks by their own hash";
+        assert!(says(exchanged), "{:?}", joined.skew);
+        let joins = joined.skew.columns.iter();
+        assert_eq!(
+            joins.filter(|column| column.role == Role::JoinKey).count(),
+            1
+        );
+    }
+    assert!(of_joins[1].unmatched[0].rows > 0);
+    let names = jobs.map(|(name, _)| name);
+    let (here, there) = (published(&here, &names), published(&there, &names));
+    assert_eq!(here.len(), 2 * 3 * 2);
     for (name, bytes) in &here {
         assert!(there[name] == *bytes, "{name} differs");
     }

@@ -24,6 +24,12 @@ const SMALL_ARRAY: usize = 1 << 22;
 /// Repeated keys that an error shows.
 const EXAMPLES: usize = 3;
 
+/// Whether so many keys index an array of `span` places.
+pub(super) fn array_fits(span: i128, keys: usize) -> bool {
+    let allowed = SMALL_ARRAY.max(keys.saturating_mul(PLACES_PER_KEY));
+    span <= allowed as i128
+}
+
 /// Builds a table from a plan whose first column is the key.
 struct Builder {
     keys: Keys,
@@ -150,8 +156,7 @@ impl Builder {
             max = max.max(*base + (numbers.len() as i64 - 1));
         }
         let span = i128::from(max) - i128::from(min) + 1;
-        let allowed = SMALL_ARRAY.max(self.expected.max(self.rows) * PLACES_PER_KEY);
-        if span > allowed as i128 {
+        if !array_fits(span, self.expected.max(self.rows)) {
             let mut hashed = hashbrown::HashMap::new();
             for at in 0..numbers.len() {
                 if let Some(number) = numbers.get(at).filter(|n| *n != NO_MATCH) {

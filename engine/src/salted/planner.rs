@@ -1,0 +1,152 @@
+//! Plans a salted join: merged, or hashed where memory has no limit.
+
+use std::sync::Arc;
+
+use datafusion::arrow::compute::SortOptions;
+use datafusion::arrow::datatypes::{DataType, Schema};
+use datafusion::catalog::Session;
+use datafusion::common::{JoinType, NullEquality, Result, ScalarValue};
+use datafusion::execution::memory_pool::MemoryLimit;
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::physical_expr::expressions::{Column, try_cast};
+use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::joins::{HashJoinExec, JoinOn, PartitionMode, SortMergeJoinExec};
+use datafusion::physical_plan::projection::ProjectionExec;
+
+use super::exec::{KEY, SALT, SaltExec, Salting, Side};
+use super::node::SaltedJoinNode;
+use crate::session::Distributed;
+
+/// Salts for each task: hashes spread them over the tasks, the more the evener.
+const SALTS_PER_TASK: usize = 16;
+/// Copies of the dimension's hot rows, all together, unless each task needs one.
+const MAX_COPIES: usize = 1 << 20;
+
+/// Plans `node` over its inputs' plans.
+pub(crate) fn plan(
+    node: &SaltedJoinNode,
+    inputs: &[Arc<dyn ExecutionPlan>],
+    state: &dyn Session,
+    context: &PhysicalPlanningContext,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let (log, dimension) = (&inputs[0], &inputs[1]);
+    let (log_schema, dimension_schema) = (log.schema(), dimension.schema());
+    let props = state.execution_props();
+    let fact_key = create_physical_expr(node.fact_key(), node.log_schema(), props, context)?;
+    let dimension_key = Column::new(dimension_schema.field(0).name(), 0);
+    let key_type = common_type(
+        &fact_key.data_type(&log_schema)?,
+        dimension_schema.field(0).data_type(),
+    );
+    let salting = Arc::new(Salting {
+        hot: keys_of_type(node.hot(), &key_type),
+        salts: salts(state.config().target_partitions(), node.hot().len()) as u32,
+        table_bytes: node.table_bytes() as u64,
+    });
+    let salted = |input: &Arc<dyn ExecutionPlan>, key: Arc<dyn PhysicalExpr>, side| {
+        let key = try_cast(key, &input.schema(), key_type.clone())?;
+        let exec = SaltExec::try_new(Arc::clone(input), key, Arc::clone(&salting), side)?;
+        Ok::<_, datafusion::error::DataFusionError>(Arc::new(exec) as Arc<dyn ExecutionPlan>)
+    };
+    let log = salted(log, fact_key, Side::Log)?;
+    let dimension = salted(dimension, Arc::new(dimension_key), Side::Dimension)?;
+    let of_log = log_schema.fields().len();
+    let of_dimension = dimension_schema.fields().len();
+    let limit = state.runtime_env().memory_pool.memory_limit();
+    let spills = matches!(limit, MemoryLimit::Finite(_)) || Distributed::is_set(state.config());
+    let (join, log_at, dimension_at) = match spills {
+        true => {
+            let on = on((&log.schema(), of_log), (&dimension.schema(), of_dimension));
+            let join = merged(log, dimension, on)?;
+            (join, 0, of_log + 2)
+        }
+        false => {
+            let on = on((&dimension.schema(), of_dimension), (&log.schema(), of_log));
+            let join = hashed(dimension, log, on)?;
+            (join, of_dimension + 2, 0)
+        }
+    };
+    let columns = (log_at..log_at + of_log).chain(dimension_at..dimension_at + of_dimension);
+    let joined = join.schema();
+    let columns = columns.map(|at| {
+        let name = joined.field(at).name();
+        let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(name, at));
+        (column, name.clone())
+    });
+    let columns: Vec<_> = columns.collect();
+    Ok(Arc::new(ProjectionExec::try_new(columns, join)?))
+}
+
+/// The type in which keys are compared. What it can't hold becomes null, as no key of the other side
+/// can be equal to it.
+fn common_type(fact: &DataType, dimension: &DataType) -> DataType {
+    let is_text = |t: &DataType| match t {
+        DataType::Dictionary(_, values) => values.is_string(),
+        other => other.is_string(),
+    };
+    match (fact, dimension) {
+        (fact, _) if is_text(fact) => DataType::Utf8View,
+        (DataType::UInt64, DataType::UInt64) => DataType::UInt64,
+        _ => DataType::Int64,
+    }
+}
+
+fn keys_of_type(keys: &[ScalarValue], key_type: &DataType) -> Vec<ScalarValue> {
+    let keys = keys.iter().filter_map(|key| key.cast_to(key_type).ok());
+    keys.filter(|key| !key.is_null()).collect()
+}
+
+fn salts(tasks: usize, hot: usize) -> usize {
+    if tasks < 2 {
+        return 1;
+    }
+    let affordable = MAX_COPIES / hot.max(1);
+    (tasks * SALTS_PER_TASK).min(affordable.max(tasks))
+}
+
+/// Equality of the columns that a [`SaltExec`] has put behind those of its input.
+fn on((left, of_left): (&Schema, usize), (right, of_right): (&Schema, usize)) -> JoinOn {
+    let column = |schema: &Schema, at: usize| {
+        Arc::new(Column::new(schema.field(at).name(), at)) as Arc<dyn PhysicalExpr>
+    };
+    let pairs = [KEY, SALT].into_iter().enumerate();
+    let pairs = pairs.map(|(i, _)| (column(left, of_left + i), column(right, of_right + i)));
+    pairs.collect()
+}
+
+fn merged(
+    log: Arc<dyn ExecutionPlan>,
+    dimension: Arc<dyn ExecutionPlan>,
+    on: JoinOn,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let order = vec![SortOptions::default(); on.len()];
+    Ok(Arc::new(SortMergeJoinExec::try_new(
+        log,
+        dimension,
+        on,
+        None,
+        JoinType::Left,
+        order,
+        NullEquality::NullEqualsNothing,
+    )?))
+}
+
+/// Hashes the dimension's side.
+fn hashed(
+    dimension: Arc<dyn ExecutionPlan>,
+    log: Arc<dyn ExecutionPlan>,
+    on: JoinOn,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    Ok(Arc::new(HashJoinExec::try_new(
+        dimension,
+        log,
+        on,
+        None,
+        &JoinType::Right,
+        None,
+        PartitionMode::Partitioned,
+        NullEquality::NullEqualsNothing,
+        false,
+    )?))
+}

@@ -1,0 +1,44 @@
+//! The hot keys of a column, from the beginnings of some of its files.
+
+use datafusion::common::ScalarValue;
+use datafusion::physical_plan::{ExecutionPlanProperties, execute_stream_partitioned};
+use datafusion::prelude::DataFrame;
+use futures::TryStreamExt;
+
+use super::{ColumnSketch, Role};
+use crate::error::Result;
+use crate::session::Session;
+
+/// Rows that are read, of all partitions together.
+const SAMPLED_ROWS: usize = 1 << 20;
+
+/// The keys in the first column of `frame` that have more than `share` of its rows, the most
+/// frequent first, at most `most` of them. A sample is read; a type that isn't integer, text, date or
+/// timestamp has no hot keys.
+///
+/// # Errors
+/// If the frame can't be read.
+pub async fn hot_keys(
+    session: &Session,
+    frame: DataFrame,
+    share: f64,
+    most: usize,
+) -> Result<Vec<ScalarValue>> {
+    let plan = frame.create_physical_plan().await?;
+    let schema = plan.schema();
+    let field = schema.field(0);
+    let Some(mut sketch) = ColumnSketch::new(field.name(), Role::Column, field.data_type()) else {
+        return Ok(Vec::new());
+    };
+    let of_partition = SAMPLED_ROWS / plan.output_partitioning().partition_count().max(1);
+    for mut stream in execute_stream_partitioned(plan, session.context().task_ctx())? {
+        let mut rows = 0;
+        while rows < of_partition
+            && let Some(batch) = stream.try_next().await?
+        {
+            rows += batch.num_rows();
+            sketch.add(batch.column(0))?;
+        }
+    }
+    Ok(sketch.frequent(share, most)?)
+}

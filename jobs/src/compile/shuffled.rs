@@ -1,0 +1,150 @@
+//! Lookups in dimensions whose code tables are too large: the log is joined to them.
+
+use chrono::NaiveDate;
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::{Column, ScalarValue};
+use datafusion::functions_aggregate::expr_fn::count;
+use datafusion::logical_expr::{Expr, cast, lit, when};
+use datafusion::prelude::DataFrame;
+use rankmill_engine::Session;
+use rankmill_engine::fused::{KeySpec, MeasureSpec, table_bytes};
+use rankmill_engine::salted::SaltedJoinNode;
+use rankmill_engine::skew::hot_keys;
+use rankmill_engine::source::SourceTable;
+
+use super::lookup::CompiledLookup;
+use super::{Compiler, is_text};
+use crate::error::Result;
+use crate::inputs::{Input, Inputs};
+
+/// Files of the log in which hot keys are looked for.
+const SAMPLED_FILES: usize = 8;
+/// A hot key has more than half of what a task would have if rows were spread evenly over so many
+/// tasks at least: how many a cluster has is known later.
+const MIN_TASKS: usize = 128;
+/// Hot keys of a join.
+const MAX_HOT_KEYS: usize = 512;
+/// Bytes of a row of text files, which don't tell how many rows they have.
+const TEXT_ROW_BYTES: u64 = 16;
+
+/// A lookup in a dimension that was joined.
+pub(super) struct JoinedLookup {
+    /// Attributes by their names.
+    pub(super) attributes: Vec<(String, KeySpec)>,
+    /// Counts the rows whose key the dimension doesn't have.
+    pub(super) unmatched: MeasureSpec,
+}
+
+impl Compiler<'_> {
+    /// About what a code table of a dimension takes.
+    pub(super) fn table_bytes(&self, table: &SourceTable, key: &str) -> usize {
+        let schema = datafusion::catalog::TableProvider::schema(table);
+        let Ok(field) = schema.field_with_name(key) else {
+            return 0;
+        };
+        let rows = table.rows().unwrap_or(table.bytes() / TEXT_ROW_BYTES);
+        let rows = usize::try_from(rows).unwrap_or(usize::MAX);
+        table_bytes(field.data_type(), rows, range(table, key).as_ref())
+    }
+
+    /// The hot keys of a log, from a sample of its files.
+    pub(super) async fn hot_keys(
+        &self,
+        session: &Session,
+        input: &Input,
+        dates: &[NaiveDate],
+        key: &str,
+    ) -> Result<Vec<ScalarValue>> {
+        let table = input.open(session, self.job, dates).await?;
+        let step = table.files().len().div_ceil(SAMPLED_FILES).max(1);
+        let table = table.retain(|place| place % step == 0);
+        let log = self.log_frame(input, table, &input.days_of_all(dates))?;
+        let column = self.column(&input.field, key, &log)?;
+        let field = log.schema().field_with_unqualified_name(key);
+        let data_type = field.map_err(|e| self.plan_error(e))?.data_type();
+        // No sketch holds those; what they are is decided by the join.
+        let column = match data_type {
+            DataType::UInt64 => cast(column, DataType::Utf8View),
+            t if is_text(t) => cast(column, DataType::Utf8View),
+            _ => column,
+        };
+        let keys = log.select(vec![column]).map_err(|e| self.plan_error(e))?;
+        let tasks = session.context().copied_config().target_partitions();
+        let share = 0.5 / tasks.max(MIN_TASKS) as f64;
+        let found = hot_keys(session, keys, share, MAX_HOT_KEYS).await;
+        found.map_err(Inputs::engine_error(self.job))
+    }
+
+    /// Fails if a key of the dimension number `index` occurs twice.
+    pub(super) async fn check_keys(
+        &self,
+        session: &Session,
+        dimension: &DataFrame,
+        index: usize,
+        key_name: &str,
+        input: &Input,
+    ) -> Result<()> {
+        let duplicates = self.duplicates(dimension, &key_column(index))?;
+        let name = format!("{}: keys of {}", self.job, input.field);
+        let duplicates = session.execute(&name, duplicates.logical_plan(), &|_| {});
+        let duplicates = duplicates.await.map_err(Inputs::engine_error(self.job))?;
+        self.check_duplicates(&input.field, input, key_name, &duplicates.batches)
+    }
+
+    /// Joins a log with the dimension number `index`.
+    pub(super) fn join(
+        &self,
+        log: DataFrame,
+        compiled: CompiledLookup,
+        hot: Vec<ScalarValue>,
+        index: usize,
+    ) -> Result<(DataFrame, JoinedLookup)> {
+        let missing = key_column(index).is_null();
+        let missing = compiled.fact_key.clone().is_not_null().and(missing);
+        let unmatched = when(missing, lit(1i64)).end();
+        let unmatched = count(unmatched.map_err(|e| self.plan_error(e))?);
+        let join = SaltedJoinNode::try_new(
+            log.into_unoptimized_plan(),
+            compiled.dimension.into_unoptimized_plan(),
+            compiled.fact_key,
+            hot,
+            compiled.table_bytes,
+        );
+        let join = join.map_err(|e| self.plan_error(e))?.into_plan();
+        let attributes = compiled.attributes.into_iter();
+        let joined = JoinedLookup {
+            attributes: attributes
+                .map(|(name, attribute)| (name, KeySpec::Log(attribute)))
+                .collect(),
+            unmatched: MeasureSpec::Aggregate(unmatched),
+        };
+        Ok((DataFrame::new(self.context.state(), join), joined))
+    }
+}
+
+/// The key of a dimension by the lookup's number.
+fn key_column(index: usize) -> Expr {
+    Expr::Column(Column::new_unqualified(format!("__k{index}")))
+}
+
+/// The smallest and the largest value of a column, if all files tell theirs.
+fn range(table: &SourceTable, column: &str) -> Option<(ScalarValue, ScalarValue)> {
+    let ranges = table.ranges(column).into_iter();
+    ranges.reduce(|(min, max), (other_min, other_max)| {
+        let known = !min.is_null() && !other_min.is_null();
+        let least = if known && other_min < min {
+            other_min.clone()
+        } else {
+            min
+        };
+        let most = if known && other_max > max {
+            other_max.clone()
+        } else {
+            max
+        };
+        match known {
+            true => (least, most),
+            false => (ScalarValue::Null, ScalarValue::Null),
+        }
+    })
+}
