@@ -13,6 +13,8 @@
 mod exec;
 mod node;
 mod planner;
+#[cfg(test)]
+mod tests;
 pub(crate) mod wire;
 
 pub use exec::SaltExec;
