@@ -9,21 +9,28 @@ use datafusion::common::{DataFusionError, Result, exec_datafusion_err};
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, WindowUDF};
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion_proto::physical_plan::from_proto::{
+    parse_physical_exprs, parse_physical_sort_exprs,
+};
+use datafusion_proto::physical_plan::to_proto::{
+    serialize_physical_exprs, serialize_physical_sort_exprs,
+};
 use datafusion_proto::physical_plan::{
     PhysicalExtensionCodec, PhysicalPlanDecodeContext, PhysicalProtoConverterExtension,
 };
+use datafusion_proto::protobuf::{PhysicalExprNode, PhysicalSortExprNode};
 use prost::Message;
 
 use crate::fused::FusedExec;
 use crate::fused::wire::{self, FusedMessage};
-use crate::rank::{RankExec, RankMode, Ranking};
+use crate::rank::{GroupLimitExec, RankExec, RankMode, Ranking};
 use crate::salted::SaltExec;
 use crate::salted::wire::{self as salted_wire, SaltMessage};
 
 /// What our messages begin with; the number is the version of the format. Another codec's
 /// protobuf message that begins like this is as good as impossible: as a field it would be a
 /// string of 97 bytes that begins with `nkmill`.
-const MAGIC: &[u8] = b"rankmill:2:";
+const MAGIC: &[u8] = b"rankmill:3:";
 
 /// The codec of physical plans: rankmill's operators, and those of `inner`.
 pub fn physical(inner: Arc<dyn PhysicalExtensionCodec>) -> Arc<dyn PhysicalExtensionCodec> {
@@ -38,7 +45,7 @@ struct PhysicalCodec {
 /// An operator of ours.
 #[derive(Clone, PartialEq, Message)]
 struct OperatorMessage {
-    #[prost(oneof = "Operator", tags = "1, 2, 3")]
+    #[prost(oneof = "Operator", tags = "1, 2, 3, 4")]
     operator: Option<Operator>,
 }
 
@@ -50,6 +57,8 @@ enum Operator {
     Fused(FusedMessage),
     #[prost(message, tag = "3")]
     Salt(SaltMessage),
+    #[prost(message, tag = "4")]
+    GroupLimit(GroupLimitMessage),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -74,6 +83,16 @@ struct OrderMessage {
     column: String,
     #[prost(bool, tag = "2")]
     descending: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct GroupLimitMessage {
+    #[prost(message, repeated, tag = "1")]
+    groups: Vec<PhysicalExprNode>,
+    #[prost(message, repeated, tag = "2")]
+    order: Vec<PhysicalSortExprNode>,
+    #[prost(uint64, tag = "3")]
+    limit: u64,
 }
 
 fn rank_message(exec: &RankExec) -> RankMessage {
@@ -115,6 +134,33 @@ fn rank_exec(message: RankMessage, input: Arc<dyn ExecutionPlan>) -> Result<Rank
     RankExec::try_new(input, Arc::new(ranking), mode)
 }
 
+fn group_limit_message(
+    exec: &GroupLimitExec,
+    codec: &dyn PhysicalExtensionCodec,
+    converter: &dyn PhysicalProtoConverterExtension,
+) -> Result<GroupLimitMessage> {
+    let order = exec.order().iter().cloned();
+    Ok(GroupLimitMessage {
+        groups: serialize_physical_exprs(exec.groups(), codec, converter)?,
+        order: serialize_physical_sort_exprs(order, codec, converter)?,
+        limit: exec.limit() as u64,
+    })
+}
+
+fn group_limit_exec(
+    message: &GroupLimitMessage,
+    input: Arc<dyn ExecutionPlan>,
+    context: &PhysicalPlanDecodeContext<'_>,
+    converter: &dyn PhysicalProtoConverterExtension,
+) -> Result<GroupLimitExec> {
+    let schema = input.schema();
+    let groups = parse_physical_exprs(&message.groups, context, &schema, converter)?;
+    let order = parse_physical_sort_exprs(&message.order, context, &schema, converter)?;
+    let limit = usize::try_from(message.limit)
+        .map_err(|_| exec_datafusion_err!("a group keeps {} rows", message.limit))?;
+    GroupLimitExec::try_new(input, groups, order, limit)
+}
+
 impl PhysicalExtensionCodec for PhysicalCodec {
     fn try_decode(
         &self,
@@ -153,6 +199,12 @@ impl PhysicalExtensionCodec for PhysicalCodec {
                     proto_converter,
                 )?))
             }
+            (Some(Operator::GroupLimit(message)), [input]) => {
+                let context = PhysicalPlanDecodeContext::new(ctx, self);
+                let input = Arc::clone(input);
+                let exec = group_limit_exec(&message, input, &context, proto_converter)?;
+                Ok(Arc::new(exec))
+            }
             _ => Err(exec_datafusion_err!(
                 "an operator of another version of rankmill: all nodes of a cluster must have the same"
             )),
@@ -171,6 +223,8 @@ impl PhysicalExtensionCodec for PhysicalCodec {
             Operator::Fused(wire::encode(fused, self, proto_converter)?)
         } else if let Some(salt) = node.downcast_ref::<SaltExec>() {
             Operator::Salt(salted_wire::encode(salt, self, proto_converter)?)
+        } else if let Some(limit) = node.downcast_ref::<GroupLimitExec>() {
+            Operator::GroupLimit(group_limit_message(limit, self, proto_converter)?)
         } else {
             return self.inner.try_encode(node, buf, proto_converter);
         };
@@ -226,13 +280,28 @@ impl PhysicalExtensionCodec for PhysicalCodec {
 
 #[cfg(test)]
 mod tests {
+    use datafusion::arrow::compute::SortOptions;
     use datafusion::arrow::datatypes::{DataType, Field, Schema};
+    use datafusion::logical_expr::Operator;
+    use datafusion::physical_expr::expressions::{BinaryExpr, Column};
+    use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr};
     use datafusion::physical_plan::empty::EmptyExec;
     use datafusion_proto::physical_plan::{AsExecutionPlan, DefaultPhysicalExtensionCodec};
     use datafusion_proto::protobuf::PhysicalPlanNode;
 
     use super::*;
     use crate::session::{Session, SessionOptions};
+
+    fn there_and_back(plan: &Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+        let codec = physical(Arc::new(DefaultPhysicalExtensionCodec {}));
+        let sent = PhysicalPlanNode::try_from_physical_plan(Arc::clone(plan), codec.as_ref());
+        let session = Session::new(&SessionOptions::default()).unwrap();
+        let context = session.context().task_ctx();
+        let received = sent
+            .unwrap()
+            .try_into_physical_plan(&context, codec.as_ref());
+        received.unwrap()
+    }
 
     #[test]
     fn a_ranking_comes_back_as_it_went() {
@@ -252,14 +321,7 @@ mod tests {
         let local = RankExec::try_new(input, Arc::clone(&ranking), RankMode::Local).unwrap();
         let last = RankExec::try_new(Arc::new(local), Arc::clone(&ranking), RankMode::Final);
         let plan: Arc<dyn ExecutionPlan> = Arc::new(last.unwrap());
-        let codec = physical(Arc::new(DefaultPhysicalExtensionCodec {}));
-        let sent = PhysicalPlanNode::try_from_physical_plan(Arc::clone(&plan), codec.as_ref());
-        let session = Session::new(&SessionOptions::default()).unwrap();
-        let context = session.context().task_ctx();
-        let received = sent
-            .unwrap()
-            .try_into_physical_plan(&context, codec.as_ref());
-        let received = received.unwrap();
+        let received = there_and_back(&plan);
         let last = received.downcast_ref::<RankExec>().unwrap();
         assert_eq!((last.ranking(), last.mode()), (&ranking, RankMode::Final));
         let local = last.children()[0].downcast_ref::<RankExec>().unwrap();
@@ -268,12 +330,34 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_of_groups_comes_back_as_it_went() {
+        let schema = Schema::new(vec![
+            Field::new("page", DataType::Utf8View, true),
+            Field::new("hits", DataType::Float64, true),
+            Field::new("id", DataType::Int64, true),
+        ]);
+        let input = Arc::new(EmptyExec::new(Arc::new(schema)));
+        let column = |name: &str, at| Arc::new(Column::new(name, at)) as Arc<dyn PhysicalExpr>;
+        let double = BinaryExpr::new(column("hits", 1), Operator::Plus, column("hits", 1));
+        let order = [(false, true), (true, true), (true, false)].map(|(descending, first)| {
+            let expr = Arc::new(double.clone());
+            PhysicalSortExpr::new(expr, SortOptions::new(descending, first))
+        });
+        let groups = vec![column("page", 0), column("id", 2)];
+        let exec = GroupLimitExec::try_new(input, groups, order.to_vec(), 7).unwrap();
+        let plan: Arc<dyn ExecutionPlan> = Arc::new(exec);
+        let received = there_and_back(&plan);
+        let received = received.downcast_ref::<GroupLimitExec>().unwrap();
+        assert_eq!(format!("{received:?}"), format!("{plan:?}"));
+    }
+
+    #[test]
     fn an_unknown_operator_names_the_cause() {
         let codec = physical(Arc::new(DefaultPhysicalExtensionCodec {}));
         let session = Session::new(&SessionOptions::default()).unwrap();
         let context = session.context().task_ctx();
         let converter = datafusion_proto::physical_plan::DefaultPhysicalProtoConverter {};
-        let error = codec.try_decode(b"rankmill:2:", &[], &context, &converter);
+        let error = codec.try_decode(MAGIC, &[], &context, &converter);
         assert!(error.unwrap_err().to_string().contains("another version"));
     }
 }

@@ -5,13 +5,17 @@
 //! N rows of a group and a partition travel. Sums over *all* rows of a date, such as the number
 //! of rows without a match in a dimension, come along as a row of rank 0 for each date.
 
+mod best_rows;
 mod exec;
+mod group_limit;
 mod node;
 mod planner;
 mod top_per_group;
 
 pub(crate) use exec::slices;
 pub use exec::{RankExec, RankMode};
+pub(crate) use group_limit::is_orderable;
+pub use group_limit::{GroupLimitExec, GroupLimitNode};
 pub use node::RankNode;
 pub use planner::RankingQueryPlanner;
 

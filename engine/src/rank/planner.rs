@@ -1,4 +1,4 @@
-//! Plans a ranking as a local and a final step.
+//! Plans a ranking as a local and a final step, and a cut as it is.
 
 use std::sync::Arc;
 
@@ -8,10 +8,12 @@ use datafusion::common::Result;
 use datafusion::execution::context::QueryPlanner;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{LogicalPlan, UserDefinedLogicalNode};
+use datafusion::physical_expr::{create_physical_expr, create_physical_sort_exprs};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 
 use super::exec::{RankExec, RankMode};
+use super::group_limit::{GroupLimitExec, GroupLimitNode};
 use super::node::RankNode;
 use crate::fused::{self, FusedNode};
 use crate::salted::{self, SaltedJoinNode};
@@ -52,6 +54,9 @@ impl ExtensionPlanner for RankPlanner {
         if let Some(node) = node.as_any().downcast_ref::<SaltedJoinNode>() {
             return salted::plan(node, physical_inputs, session_state, context).map(Some);
         }
+        if let Some(node) = node.as_any().downcast_ref::<GroupLimitNode>() {
+            return group_limit(node, &physical_inputs[0], session_state, context).map(Some);
+        }
         let Some(node) = node.as_any().downcast_ref::<RankNode>() else {
             return Ok(None);
         };
@@ -61,4 +66,19 @@ impl ExtensionPlanner for RankPlanner {
         let merged = RankExec::try_new(Arc::new(local), ranking, RankMode::Final)?;
         Ok(Some(Arc::new(merged)))
     }
+}
+
+fn group_limit(
+    node: &GroupLimitNode,
+    input: &Arc<dyn ExecutionPlan>,
+    state: &dyn Session,
+    context: &PhysicalPlanningContext,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let (schema, props) = (node.input().schema(), state.execution_props());
+    let groups = node.groups().iter();
+    let groups = groups.map(|group| create_physical_expr(group, schema, props, context));
+    let order = create_physical_sort_exprs(node.order(), schema, props, context)?;
+    let groups = groups.collect::<Result<_>>()?;
+    let exec = GroupLimitExec::try_new(Arc::clone(input), groups, order, node.limit())?;
+    Ok(Arc::new(exec))
 }

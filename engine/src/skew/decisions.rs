@@ -8,7 +8,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::joins::{HashJoinExec, PartitionMode};
 
 use crate::fused::FusedExec;
-use crate::rank::{RankExec, RankMode};
+use crate::rank::{GroupLimitExec, RankExec, RankMode};
 use crate::salted::{SaltExec, is_salt};
 
 /// What a plan does about skew, a sentence each.
@@ -36,6 +36,11 @@ fn walk(plan: &Arc<dyn ExecutionPlan>, said: &mut Vec<String>) {
         if rank.mode() == RankMode::Local {
             say("ranks are cut to the top in each task before they are merged".to_owned());
         }
+    } else if let Some(cut) = plan.downcast_ref::<GroupLimitExec>() {
+        say(format!(
+            "tasks send the first {} rows of each group on before they are sorted",
+            cut.limit()
+        ));
     } else if let Some(salt) = plan.downcast_ref::<SaltExec>() {
         salt.decision().into_iter().for_each(say);
     } else if let Some(join) = plan.downcast_ref::<HashJoinExec>()

@@ -1,5 +1,7 @@
 //! A SQL spec as a plan.
 
+mod windows;
+
 use std::sync::Arc;
 
 use chrono::NaiveDate;
@@ -9,6 +11,7 @@ use datafusion::execution::context::SQLOptions;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Sort, SortExpr};
 use rankmill_engine::Session;
 
+use self::windows::with_ordered_windows;
 use super::{Compiler, changing, changing_function};
 use crate::error::Result;
 use crate::inputs::Inputs;
@@ -47,7 +50,8 @@ pub(crate) async fn compile_query(
         .with_allow_statements(false)
         .verify_plan(&plan)
         .and_then(|()| only_rows(&plan))
-        .and_then(|()| with_ordered_limits(plan))
+        .and_then(|()| with_ordered_windows(plan))
+        .and_then(with_ordered_limits)
         .and_then(with_total_order)
         .map_err(|e| compiler.sql_error("sql", sql, &e))
 }

@@ -53,7 +53,7 @@ fn rows() -> impl Strategy<Value = Vec<Row>> {
 }
 
 /// Everything in an order that the query leaves open.
-const OPEN_ORDER: [&str; 10] = [
+const OPEN_ORDER: [&str; 14] = [
     "SELECT g, x FROM t ORDER BY x",
     "SELECT g FROM t ORDER BY x DESC",
     "SELECT g, x FROM t LIMIT 5",
@@ -64,13 +64,22 @@ const OPEN_ORDER: [&str; 10] = [
     "SELECT g, sum(f) AS s, avg(f) AS a, min(x) AS l, count(distinct x) AS d FROM t GROUP BY g",
     "SELECT sum(f) AS s, mean(f) AS a, approx_percentile_cont(0.9) WITHIN GROUP (ORDER BY f) AS p FROM t",
     "SELECT g, count(*) FILTER (WHERE x > 1) AS n FROM t GROUP BY g ORDER BY n LIMIT 2",
+    "SELECT g, x, f, row_number() OVER (PARTITION BY g ORDER BY x) AS rn FROM t",
+    "SELECT g, x, ntile(3) OVER w AS n, rank() OVER w AS r, row_number() OVER w AS rn FROM t WINDOW w AS (ORDER BY x DESC)",
+    "SELECT g, x, f, lag(f) OVER w AS b, lead(f, 2) OVER w AS a, first_value(f) OVER w AS l FROM t WINDOW w AS (PARTITION BY g ORDER BY x)",
+    "SELECT x, last_value(f) OVER w AS l, nth_value(f, 2) OVER w AS n, sum(x) OVER w AS s FROM t
+   WINDOW w AS (PARTITION BY x ORDER BY g ROWS BETWEEN 1 PRECEDING AND 1 FOLLOWING)",
 ];
 
 /// Here the rows that are kept inside the query are left open.
-const OPEN_INSIDE: [&str; 3] = [
+const OPEN_INSIDE: [&str; 6] = [
     "SELECT * FROM (SELECT g, x, f FROM t LIMIT 3) AS s",
     "WITH top AS (SELECT g, x, f FROM t ORDER BY x LIMIT 3) SELECT g, f FROM top",
     "SELECT count(distinct g) AS n, sum(f) AS s FROM (SELECT g, f FROM t ORDER BY g LIMIT 3) AS s",
+    "SELECT g, f FROM (SELECT *, row_number() OVER (PARTITION BY g ORDER BY x DESC) AS rn FROM t) AS s WHERE rn <= 2",
+    "WITH best AS (SELECT g AS h, x, f, row_number() OVER (PARTITION BY g ORDER BY x) AS rn FROM t)
+   SELECT h, sum(f) AS s, count(*) AS n FROM best WHERE rn < 4 GROUP BY h",
+    "SELECT x, g FROM t QUALIFY row_number() OVER (PARTITION BY x ORDER BY 1) = 1",
 ];
 
 fn same_bytes(sql: &str, rows: &[Row]) -> Result<(), TestCaseError> {
@@ -141,6 +150,17 @@ fn the_order_asked_for_comes_first() {
     job.run(&[1]).unwrap();
     let expected = [1, 2, 3].map(|x| vec![Value::Int(x), Value::Int(1)]);
     assert_eq!(job.rows(1), expected);
+}
+
+/// Ties are decided by what the query uses, and nothing else is read.
+#[test]
+fn the_first_rows_of_groups_are_cut_in_a_total_order() {
+    let lake = two_days();
+    let sql = "SELECT g, f FROM (SELECT *, row_number() OVER (PARTITION BY g ORDER BY x DESC) AS rn FROM t) WHERE rn <= 2";
+    let plan = Job::new(&lake, &yaml(sql)).explain(1).unwrap();
+    let cut = "GroupLimit: 2 per [t.g] by [t.x DESC NULLS FIRST, t.f ASC NULLS LAST]";
+    assert!(plan.contains(cut), "{plan}");
+    assert!(plan.contains("GroupLimitExec: 2 per"), "{plan}");
 }
 
 #[test]

@@ -276,7 +276,7 @@ async fn cluster_of_two(session: &Session, folder: &Path) -> Arc<Cluster> {
 }
 
 /// Queries of the shapes that are known to go wrong where a plan is cut into stages.
-const QUERIES: [&str; 14] = [
+const QUERIES: [&str; 15] = [
     "SELECT count(*) AS n, count(DISTINCT user_id) AS u, sum(session_id % 7) AS s FROM clicks",
     "SELECT action, count(*) AS n, avg(session_id % 10) AS a, approx_percentile_cont(session_id % 1000, 0.95) AS p
      FROM clicks GROUP BY action",
@@ -301,6 +301,9 @@ const QUERIES: [&str; 14] = [
      FROM clicks GROUP BY action, platform) WHERE r <= 2",
     "SELECT 'a' AS t, count(*) AS n FROM clicks UNION ALL SELECT 'b', count(*) FROM users
      UNION ALL SELECT genre, price_krw FROM (SELECT genre, max(price_krw) AS price_krw FROM performances GROUP BY genre)",
+    // Each task sends the first clicks of an action on.
+    "SELECT action, click_id, platform FROM (SELECT *, row_number() OVER (PARTITION BY action ORDER BY clicked_at DESC, click_id) AS r
+     FROM clicks) WHERE r <= 3 AND platform <> 'yes24'",
     "SELECT performance_id, title FROM performances ORDER BY performance_id DESC LIMIT 7",
     // No equality: a nested loop, with rows of the left side that match nothing.
     "SELECT p.performance_id % 50 AS k, count(q.performance_id) AS n FROM performances p
