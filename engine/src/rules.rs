@@ -3,6 +3,7 @@
 mod aggregates;
 mod fusion;
 mod group_limit;
+mod star;
 
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use datafusion::optimizer::single_distinct_to_groupby::SingleDistinctToGroupBy;
 pub use aggregates::Aggregates;
 pub use fusion::FusedAggregates;
 pub use group_limit::GroupLimits;
+pub use star::with_unique_keys;
 
 /// DataFusion's rules with rankmill's in their places: fusion stands before the rule that turns a
 /// single distinct count into two aggregations, when filters on keys have been moved below. Cuts come

@@ -149,7 +149,7 @@ impl FusedNode {
         &self.log
     }
 
-    pub(super) fn lookups(&self) -> impl Iterator<Item = (&LookupSpec, &LogicalPlan)> {
+    pub(crate) fn lookups(&self) -> impl Iterator<Item = (&LookupSpec, &LogicalPlan)> {
         self.lookups.iter().zip(&self.dimensions)
     }
 

@@ -1,4 +1,5 @@
-//! Puts the fused aggregation in the place of DataFusion's where distinct values are counted.
+//! Puts the fused aggregation in the place of DataFusion's where distinct values are counted, or a
+//! log is joined with dimensions.
 
 use std::sync::Arc;
 
@@ -7,11 +8,16 @@ use datafusion::common::{Column, Result};
 use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Projection};
 use datafusion::optimizer::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
+use super::star::Star;
 use crate::fused::{FusedNode, KeySpec, MeasureSpec, counts_distinct};
 
 /// `SELECT g, count(distinct x), … GROUP BY g` becomes a [`FusedNode`] without lookups: DataFusion
 /// keeps a set for each group, or hashes each pair of a group and a value as a row of its own, and a
 /// hot group is one task's. All of the aggregates must fit: none with an order, no other distinct one.
+///
+/// `SELECT log.g, d.a, … FROM log JOIN d ON log.k = d.key GROUP BY log.g, d.a` becomes one with lookups
+/// where the keys are known to occur once ([`with_unique_keys`](super::with_unique_keys)), whether or
+/// not it counts distinct values: the join is where the time goes.
 #[derive(Debug, Default)]
 pub struct FusedAggregates;
 
@@ -32,17 +38,22 @@ impl OptimizerRule for FusedAggregates {
         let LogicalPlan::Aggregate(aggregate) = plan else {
             return Ok(Transformed::no(plan));
         };
-        if !fits(&aggregate)? {
+        let Some(distinct) = counts_if_it_fits(&aggregate)? else {
+            return Ok(Transformed::no(LogicalPlan::Aggregate(aggregate)));
+        };
+        let star = Star::of(&aggregate)?;
+        if star.is_none() && !distinct {
             return Ok(Transformed::no(LogicalPlan::Aggregate(aggregate)));
         }
-        Ok(Transformed::yes(fused(aggregate)?))
+        Ok(Transformed::yes(fused(aggregate, star)?))
     }
 }
 
-fn fits(aggregate: &Aggregate) -> Result<bool> {
+/// Whether distinct values are counted; none if a group or an aggregate doesn't fit.
+fn counts_if_it_fits(aggregate: &Aggregate) -> Result<Option<bool>> {
     let grouping_set = |expr: &Expr| matches!(expr, Expr::GroupingSet(_));
     if aggregate.group_expr.is_empty() || aggregate.group_expr.iter().any(grouping_set) {
-        return Ok(false);
+        return Ok(None);
     }
     let input = aggregate.input.schema();
     let mut distinct = false;
@@ -50,10 +61,10 @@ fn fits(aggregate: &Aggregate) -> Result<bool> {
         if counts_distinct(expr, input)? {
             distinct = true;
         } else if !is_plain(expr) {
-            return Ok(false);
+            return Ok(None);
         }
     }
-    Ok(distinct)
+    Ok(Some(distinct))
 }
 
 /// Whether an aggregate takes each row as it comes.
@@ -69,7 +80,7 @@ fn is_plain(expr: &Expr) -> bool {
 }
 
 /// The aggregation as a fused one, below a projection to the names that it had.
-fn fused(aggregate: Aggregate) -> Result<LogicalPlan> {
+fn fused(aggregate: Aggregate, star: Option<Star>) -> Result<LogicalPlan> {
     let names: Vec<_> = aggregate
         .schema
         .iter()
@@ -80,18 +91,25 @@ fn fused(aggregate: Aggregate) -> Result<LogicalPlan> {
         .map(|(qualifier, name)| Column::new(qualifier.clone(), name).flat_name())
         .collect();
     let (of_keys, of_measures) = flat.split_at(aggregate.group_expr.len());
-    let keys = of_keys.iter().cloned();
-    let keys = keys.zip(aggregate.group_expr.into_iter().map(KeySpec::Log));
-    let measures = of_measures.iter().cloned();
-    let measures = measures.zip(aggregate.aggr_expr.into_iter().map(MeasureSpec::Aggregate));
-    let log = Arc::unwrap_or_clone(aggregate.input);
-    let node = FusedNode::try_new(log, Vec::new(), keys.collect(), measures.collect())?;
+    let plan = match star {
+        Some(star) => star.fused(of_keys, of_measures)?,
+        None => {
+            let keys = of_keys.iter().cloned();
+            let keys = keys.zip(aggregate.group_expr.into_iter().map(KeySpec::Log));
+            let measures = of_measures.iter().cloned();
+            let exprs = aggregate.aggr_expr.into_iter();
+            let measures = measures.zip(exprs.map(MeasureSpec::Aggregate));
+            let log = Arc::unwrap_or_clone(aggregate.input);
+            let (keys, measures) = (keys.collect(), measures.collect());
+            FusedNode::try_new(log, Vec::new(), keys, measures)?.into_plan()
+        }
+    };
     let named = flat
         .into_iter()
         .zip(names)
         .map(|(flat, (qualifier, name))| {
             Expr::Column(Column::new_unqualified(flat)).alias_qualified(qualifier, name)
         });
-    let projection = Projection::try_new(named.collect(), Arc::new(node.into_plan()))?;
+    let projection = Projection::try_new(named.collect(), Arc::new(plan))?;
     Ok(LogicalPlan::Projection(projection))
 }

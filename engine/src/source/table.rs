@@ -46,6 +46,8 @@ pub struct SourceTable {
     compression: FileCompressionType,
     table_schema: TableSchema,
     files: Vec<(SourceFile, Arc<Statistics>)>,
+    /// Columns whose values occur once, but for nulls.
+    unique_keys: Vec<String>,
 }
 
 impl std::fmt::Debug for SourceTable {
@@ -128,7 +130,31 @@ impl SourceTable {
             compression,
             table_schema,
             files,
+            unique_keys: Vec::new(),
         })
+    }
+
+    /// The same table, of which is known that no value of a column occurs twice, but for null.
+    pub(crate) fn with_unique_key(mut self, column: &str) -> Self {
+        self.unique_keys.push(column.to_owned());
+        self
+    }
+
+    /// Whether it is known that no value of a column occurs twice, but for null.
+    pub(crate) fn is_unique(&self, column: &str) -> bool {
+        self.unique_keys.iter().any(|known| known == column)
+    }
+
+    /// Names the files as they were listed: another version of any of them gives another text.
+    pub(crate) fn identity(&self) -> String {
+        let files = self.files.iter().map(|(file, _)| {
+            let meta = &file.meta;
+            let etag = meta.e_tag.as_deref().unwrap_or_default();
+            let modified = meta.last_modified.timestamp_micros();
+            format!("{} {} {etag} {modified}", meta.location, meta.size)
+        });
+        let files: Vec<String> = files.collect();
+        format!("{} {}", self.base, files.join("\n"))
     }
 
     /// For each file the smallest and the largest value of a column, null where it doesn't say.

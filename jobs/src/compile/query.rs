@@ -10,6 +10,7 @@ use datafusion::common::{TableReference, plan_err};
 use datafusion::execution::context::SQLOptions;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Sort, SortExpr};
 use rankmill_engine::Session;
+use rankmill_engine::rules::with_unique_keys;
 
 use self::windows::with_ordered_windows;
 use super::{Compiler, changing, changing_function};
@@ -44,7 +45,7 @@ pub(crate) async fn compile_query(
         .create_logical_plan(sql)
         .await
         .map_err(|e| compiler.sql_error("sql", sql, &e))?;
-    SQLOptions::new()
+    let plan = SQLOptions::new()
         .with_allow_ddl(false)
         .with_allow_dml(false)
         .with_allow_statements(false)
@@ -53,7 +54,10 @@ pub(crate) async fn compile_query(
         .and_then(|()| with_ordered_windows(plan))
         .and_then(with_ordered_limits)
         .and_then(with_total_order)
-        .map_err(|e| compiler.sql_error("sql", sql, &e))
+        .map_err(|e| compiler.sql_error("sql", sql, &e))?;
+    with_unique_keys(session, plan)
+        .await
+        .map_err(|e| compiler.plan_error(e))
 }
 
 /// Statements that answer about a query instead of answering it.

@@ -18,4 +18,5 @@ mod schema;
 mod shuffled;
 mod splits;
 mod sql;
+mod star;
 mod windows;
