@@ -10,19 +10,19 @@ use hashbrown::HashMap;
 use super::buckets::Entry;
 use super::{Form, Layout, MIN_BUCKET_BITS, PairSet, SPREAD};
 
-/// Bytes of counts that threads may hold, each its own, before fewer of them do all of the work.
-const COUNT_BYTES: usize = 1 << 30;
+/// Bytes of counts that lie together, so that they stay in a cache while values are counted.
+const REGION_BYTES: usize = 1 << 19;
 
 /// For each window by how much the number of values of each group is larger than in the window
 /// before.
 pub(in crate::fused) struct WindowCounts {
     windows: usize,
     next: usize,
-    /// As each thread counted them.
-    parts: Vec<Counts>,
+    /// Of so many groups each, in their order.
+    regions: Vec<Counts>,
 }
 
-/// Counts of each group, one window after the other.
+/// Counts of some groups, one window after the other.
 struct Counts {
     groups: usize,
     more: Vec<i32>,
@@ -56,12 +56,14 @@ impl WindowCounts {
         if self.next == self.windows {
             return;
         }
-        for part in &self.parts {
-            let first = self.next * part.groups;
-            let of_window = &part.more[first..first + part.groups];
+        let mut rest = counts;
+        for region in &self.regions {
+            let (counts, others) = rest.split_at_mut(region.groups.min(rest.len()));
+            let of_window = &region.more[self.next * region.groups..];
             for (count, more) in counts.iter_mut().zip(of_window) {
                 *count += i64::from(*more);
             }
+            rest = others;
         }
         self.next += 1;
     }
@@ -75,9 +77,7 @@ pub(in crate::fused) fn count_windows(
     groups: usize,
     threads: usize,
 ) -> WindowCounts {
-    let bytes = groups * windows.len() * size_of::<i32>();
-    let threads = threads.min(COUNT_BYTES / bytes.max(1)).max(1);
-    let mut parts = Vec::new();
+    let mut regions = Vec::new();
     if let Some(layout) = sets.first().map(|(_, set)| set.layout) {
         let days = sets.iter().fold(0, |days, (bit, _)| days | bit);
         let few_days = u32::try_from(days).is_ok();
@@ -86,23 +86,12 @@ pub(in crate::fused) fn count_windows(
             (false, true) => count_buckets::<u32, u64>,
             (_, false) => count_buckets::<u64, u64>,
         };
-        parts = count(&sets, layout, windows, groups, threads);
-    }
-    let mut outliers: HashMap<(u32, i64), u64> = HashMap::new();
-    for (bit, set) in &sets {
-        for pair in &set.outliers {
-            *outliers.entry(*pair).or_default() |= bit;
-        }
-    }
-    if let Some(counts) = parts.first_mut() {
-        for ((group, _), days) in outliers {
-            counts.add(group as usize, days, windows);
-        }
+        regions = count(sets, layout, windows, groups, threads.max(1));
     }
     WindowCounts {
         windows: windows.len(),
         next: 0,
-        parts,
+        regions,
     }
 }
 
@@ -119,43 +108,88 @@ fn entry_bits(sets: &[(u64, PairSet)], layout: Layout) -> u32 {
     of_lists.unwrap_or(of_bitmaps.min(layout.bits()))
 }
 
+/// What is found in a bucket of values goes to its group's region first, as a group and its days, and
+/// is counted region by region: counted at once, each would wait for the memory of its group.
 fn count_buckets<E: Entry, M: Entry>(
-    sets: &[(u64, PairSet)],
+    mut sets: Vec<(u64, PairSet)>,
     layout: Layout,
     windows: &[u64],
     groups: usize,
     threads: usize,
 ) -> Vec<Counts> {
-    let entry_bits = entry_bits(sets, layout);
+    let region_bytes = windows.len().max(1) * size_of::<i32>();
+    let region_groups = (REGION_BYTES / region_bytes).max(1).next_power_of_two();
+    let region_bits = region_groups.ilog2();
+    let regions = groups.div_ceil(region_groups);
+
+    let mut outliers: HashMap<(u32, i64), u64> = HashMap::new();
+    for (bit, set) in &mut sets {
+        for pair in set.outliers.drain() {
+            *outliers.entry(pair).or_default() |= *bit;
+        }
+    }
+    let mut of_outliers = vec![Vec::new(); regions];
+    for ((group, _), days) in outliers {
+        of_outliers[group as usize >> region_bits].push((group, M::of(days)));
+    }
+
+    let entry_bits = entry_bits(&sets, layout);
     let buckets = 1usize << (layout.bits() - entry_bits);
     let next = AtomicUsize::new(0);
-    let work = || {
-        // Its own: an addition that other threads must see at once waits for the memory each time.
-        let mut counts = Counts::new(groups, windows.len());
+    let find = || {
+        let mut found = vec![Vec::new(); regions];
         let mut table = DayTable::<E, M>::default();
         loop {
             let bucket = next.fetch_add(1, Ordering::Relaxed);
             if bucket >= buckets {
-                return counts;
+                return found;
             }
             let lens = sets.iter().map(|(_, set)| set.len_of(bucket, entry_bits));
             table.reset(lens.sum());
-            for (bit, set) in sets {
+            for (bit, set) in &sets {
                 let days = M::of(*bit);
                 set.for_each_in(bucket, entry_bits, |bits| table.add(E::of(bits), days));
             }
             let high = (bucket as u64) << entry_bits;
             for (entry, days) in table.slots.iter().filter(|slot| slot.1 != M::default()) {
                 let packed = layout.packed(high | entry.bits());
-                let group = (packed >> layout.value_bits) as usize;
-                counts.add(group, days.bits(), windows);
+                let group = (packed >> layout.value_bits) as u32;
+                found[group as usize >> region_bits].push((group, *days));
             }
         }
     };
+    let mut found: Vec<Vec<Vec<(u32, M)>>> = in_threads(threads, find);
+    drop(sets);
+    found.push(of_outliers);
+
+    let next = AtomicUsize::new(0);
+    let count = || {
+        let mut counted = Vec::new();
+        loop {
+            let region = next.fetch_add(1, Ordering::Relaxed);
+            if region >= regions {
+                return counted;
+            }
+            let first = region << region_bits;
+            let mut counts = Counts::new(region_groups.min(groups - first), windows.len());
+            for (group, days) in found.iter().flat_map(|regions| &regions[region]) {
+                counts.add(*group as usize - first, days.bits(), windows);
+            }
+            counted.push((region, counts));
+        }
+    };
+    let mut counted: Vec<(usize, Counts)> =
+        in_threads(threads, count).into_iter().flatten().collect();
+    counted.sort_unstable_by_key(|(region, _)| *region);
+    counted.into_iter().map(|(_, counts)| counts).collect()
+}
+
+/// What each of some threads gives.
+fn in_threads<T: Send>(threads: usize, work: impl Fn() -> T + Sync) -> Vec<T> {
     std::thread::scope(|scope| {
-        let work: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let work: Vec<_> = (0..threads).map(|_| scope.spawn(&work)).collect();
         let done = work.into_iter().map(|work| work.join());
-        done.map(|counts| counts.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        done.map(|done| done.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
             .collect()
     })
 }
