@@ -21,6 +21,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::projection::ProjectionExec;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::aggregator::{MAX_DAYS, Windows};
 use super::definition::Key;
@@ -37,15 +38,21 @@ const DATE_KEY: usize = 0;
 
 /// The groups of some windows of days, one window after the other.
 pub struct WindowGroups {
+    /// The next window's, put together while the last one's are worked with.
+    ahead: JoinHandle<(Source, DataFusionResult<Option<RecordBatch>>)>,
+    /// What the scans have read.
+    pub scanned: ScanProgress,
+    /// What was skewed.
+    pub skew: SkewReport,
+}
+
+/// Makes rows of a plan from groups.
+struct Source {
     windows: Windows,
     /// The operator's columns, and what the plan makes of them.
     schema: SchemaRef,
     columns: Option<Vec<Arc<dyn PhysicalExpr>>>,
     output: SchemaRef,
-    /// What the scans have read.
-    pub scanned: ScanProgress,
-    /// What was skewed.
-    pub skew: SkewReport,
 }
 
 /// Aggregates each day of a log once for all of `windows`. `plan` is an aggregation of it, with the
@@ -83,7 +90,7 @@ pub async fn window_groups(
     let task_context = context.task_ctx();
     let keeping = async {
         let days = fused.days(DATE_KEY, &task_context).await?;
-        let counting = tokio::task::spawn_blocking(move || days.windows(&windows, threads));
+        let counting = spawn_blocking(move || days.windows(&windows, threads));
         let counted = counting.await;
         counted.map_err(|e| DataFusionError::ExecutionJoin(Box::new(e)))?
     };
@@ -93,11 +100,14 @@ pub async fn window_groups(
         0,
         "each day is aggregated once for all dates whose windows hold it".to_owned(),
     );
-    Ok(Some(WindowGroups {
+    let source = Source {
         windows: windows?,
         schema: fused.schema(),
         columns,
         output: root.schema(),
+    };
+    Ok(Some(WindowGroups {
+        ahead: source.ahead(),
         scanned,
         skew,
     }))
@@ -115,8 +125,21 @@ fn is_log_date(fused: &FusedExec) -> bool {
 
 impl WindowGroups {
     /// The plan's rows for the next window; the date is null.
-    pub fn next_window(&mut self) -> Result<Option<RecordBatch>> {
-        Ok(self.next()?)
+    pub async fn next_window(&mut self) -> Result<Option<RecordBatch>> {
+        let (source, next) = (&mut self.ahead)
+            .await
+            .map_err(|e| DataFusionError::ExecutionJoin(Box::new(e)))?;
+        self.ahead = source.ahead();
+        Ok(next?)
+    }
+}
+
+impl Source {
+    fn ahead(mut self) -> JoinHandle<(Self, DataFusionResult<Option<RecordBatch>>)> {
+        spawn_blocking(move || {
+            let next = self.next();
+            (self, next)
+        })
     }
 
     fn next(&mut self) -> DataFusionResult<Option<RecordBatch>> {

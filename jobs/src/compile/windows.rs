@@ -60,8 +60,9 @@ impl WindowQuery {
         Ok(LogicalPlan::Aggregate(aggregate))
     }
 
-    /// The query over the groups of one window, as rows of [`WindowQuery::by_day`].
-    pub(crate) fn over(&self, groups: &RecordBatch) -> Result<LogicalPlan> {
+    /// The query over the groups of one window, as rows of [`WindowQuery::by_day`], in so many
+    /// partitions.
+    pub(crate) fn over(&self, groups: &RecordBatch, partitions: usize) -> Result<LogicalPlan> {
         let wanted = self.aggregate.schema.iter();
         let columns = wanted.zip(&groups.columns()[1..]).enumerate();
         let mut fields = Vec::new();
@@ -82,7 +83,14 @@ impl WindowQuery {
         }
         let schema = Arc::new(Schema::new(fields));
         let rows = RecordBatch::try_new(Arc::clone(&schema), groups.columns()[1..].to_vec())?;
-        let table = MemTable::try_new(schema, vec![vec![rows]])?;
+        let share = rows.num_rows().div_ceil(partitions).max(1);
+        let parts = (0..rows.num_rows()).step_by(share);
+        let parts = parts.map(|at| vec![rows.slice(at, share.min(rows.num_rows() - at))]);
+        let mut parts: Vec<Vec<RecordBatch>> = parts.collect();
+        if parts.is_empty() {
+            parts.push(Vec::new());
+        }
+        let table = MemTable::try_new(schema, parts)?;
         let source = provider_as_source(Arc::new(table));
         let groups = LogicalPlanBuilder::scan(GROUPS_TABLE, source, None)?.project(named)?;
         let groups = groups.build()?;

@@ -164,6 +164,7 @@ async fn compute_windows(
         .map(|date| input.days_of(*date).next().unwrap_or(*date)..=*date)
         .collect();
     let by_day = query.by_day().map_err(failed)?;
+    let threads = session.context().copied_config().target_partitions();
     announce(session, spec, inputs, dates, observer).await?;
     let progress = |scanned| observer.progress(scanned);
     let groups = window_groups(session, &by_day, &windows, &progress);
@@ -173,12 +174,12 @@ async fn compute_windows(
     };
     let mut rows = BTreeMap::new();
     for date in dates {
-        let of_window = groups.next_window();
+        let of_window = groups.next_window().await;
         let of_window = of_window.map_err(Inputs::engine_error(&spec.name))?;
         let Some(of_window) = of_window else {
             return Err(failed(internal_datafusion_err!("{date} has no window")));
         };
-        let plan = query.over(&of_window).map_err(failed)?;
+        let plan = query.over(&of_window, threads).map_err(failed)?;
         drop(of_window);
         let name = name_of(spec, &[*date]);
         // The log's rows have been counted; these are groups.
