@@ -40,7 +40,7 @@ pub(crate) use log::column_name;
 pub use node::{FusedNode, KeySpec, LookupSpec, MeasureSpec};
 pub use planner::can_look_up;
 pub(crate) use planner::{WholeDates, counts_distinct, plan};
-pub use windows::{WindowGroups, window_groups};
+pub use windows::{WindowGroups, WindowPlan};
 
 use datafusion::logical_expr::LogicalPlan;
 

@@ -17,8 +17,8 @@ use rankmill_engine::{Location, ScanProgress, Session};
 
 pub use compute::explain;
 
-use self::compute::compute;
 pub(crate) use self::compute::has_rows;
+use self::compute::{compute, shared_days};
 use self::passes::Passes;
 use self::publish::{fingerprint, publish};
 use crate::error::{Error, Result};
@@ -241,11 +241,28 @@ impl Pass<'_> {
             .dates_to_compute(dates, &inputs, &publications, report)
             .await?;
         let logs: Vec<u64> = todo.iter().map(|date| inputs.log_bytes(*date)).collect();
-        let postponed = todo.split_off(passes.take(&logs, inputs.lookup_bytes()));
+        let mut postponed = todo.split_off(passes.take(&logs, inputs.lookup_bytes()));
         if todo.is_empty() {
             return Ok(postponed);
         }
-        let computed = compute(self.session, &self.spec, &inputs, &todo, self.observer).await;
+        let mut shared = None;
+        if self.spec.sql.is_some() && todo.len() > 1 {
+            shared = shared_days(self.session, &self.spec, &inputs, &todo).await?;
+            if shared.is_none() {
+                // Each is published before the next one begins.
+                passes.one_by_one();
+                postponed.splice(0..0, todo.split_off(1));
+            }
+        }
+        let computed = compute(
+            self.session,
+            &self.spec,
+            &inputs,
+            &todo,
+            shared,
+            self.observer,
+        );
+        let computed = computed.await;
         // Whatever came out, it counts only if the files are still those that were listed.
         inputs
             .check_unchanged(self.session, &self.spec, &todo)

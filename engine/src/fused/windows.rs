@@ -15,7 +15,9 @@ use std::sync::Arc;
 use chrono::{Datelike, NaiveDate};
 use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::common::{DataFusionError, Result as DataFusionResult, ScalarValue};
+use datafusion::common::{
+    DataFusionError, Result as DataFusionResult, ScalarValue, internal_datafusion_err,
+};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
@@ -55,62 +57,88 @@ struct Source {
     output: SchemaRef,
 }
 
-/// Aggregates each day of a log once for all of `windows`. `plan` is an aggregation of it, with the
-/// log's `date` as its first key. None if that isn't possible: the session doesn't
-/// [keep what it computes in memory](Session::keeps_in_memory), there are too many days, the
-/// aggregation has distinct texts or aggregates that are DataFusion's, or it isn't fused.
-pub async fn window_groups(
-    session: &Session,
-    plan: &LogicalPlan,
-    windows: &[RangeInclusive<NaiveDate>],
-    progress: &(dyn Fn(ScanProgress) + Sync),
-) -> Result<Option<WindowGroups>> {
-    let windows: Vec<RangeInclusive<i32>> = windows.iter().map(days_of).collect();
-    let days: BTreeSet<i32> = windows.iter().cloned().flatten().collect();
-    if !session.keeps_in_memory() || days.len() > MAX_DAYS {
-        return Ok(None);
-    }
-    let context = session.context();
-    let root = context.state().create_physical_plan(plan).await?;
-    let (fused, columns) = match root.downcast_ref::<ProjectionExec>() {
-        None => (&root, None),
-        Some(projection) => {
-            let columns = projection.expr().iter();
-            let columns = columns.map(|column| Arc::clone(&column.expr)).collect();
-            (projection.input(), Some(columns))
+/// A plan for the groups of some windows.
+pub struct WindowPlan {
+    root: Arc<dyn ExecutionPlan>,
+    windows: Vec<RangeInclusive<i32>>,
+}
+
+impl WindowPlan {
+    /// Plans to aggregate each day of a log once for all of `windows`. `plan` is an aggregation of it,
+    /// with the log's `date` as its first key. None if that isn't possible: the session doesn't
+    /// [keep what it computes in memory](Session::keeps_in_memory), there are too many days, the
+    /// aggregation has distinct texts or aggregates that are DataFusion's, or it isn't fused.
+    pub async fn new(
+        session: &Session,
+        plan: &LogicalPlan,
+        windows: &[RangeInclusive<NaiveDate>],
+    ) -> Result<Option<Self>> {
+        let windows: Vec<RangeInclusive<i32>> = windows.iter().map(days_of).collect();
+        let days: BTreeSet<i32> = windows.iter().cloned().flatten().collect();
+        if !session.keeps_in_memory() || days.len() > MAX_DAYS {
+            return Ok(None);
         }
-    };
-    let Some(fused) = fused.downcast_ref::<FusedExec>() else {
-        return Ok(None);
-    };
-    if !fused.can_keep_days() || !is_log_date(fused) {
-        return Ok(None);
+        let root = session.context().state().create_physical_plan(plan).await?;
+        let planned = Self { root, windows };
+        let fits = match planned.aggregation() {
+            Some((fused, _)) => fused.can_keep_days() && is_log_date(fused),
+            None => false,
+        };
+        Ok(fits.then_some(planned))
     }
-    let threads = context.state().config().target_partitions();
-    let task_context = context.task_ctx();
-    let keeping = async {
-        let days = fused.days(DATE_KEY, &task_context).await?;
-        let counting = spawn_blocking(move || days.windows(&windows, threads));
-        let counted = counting.await;
-        counted.map_err(|e| DataFusionError::ExecutionJoin(Box::new(e)))?
-    };
-    let (windows, scanned) = watched(keeping, &root, progress).await;
-    let mut skew = skew::embedded(&root);
-    skew.decisions.insert(
-        0,
-        "each day is aggregated once for all dates whose windows hold it".to_owned(),
-    );
-    let source = Source {
-        windows: windows?,
-        schema: fused.schema(),
-        columns,
-        output: root.schema(),
-    };
-    Ok(Some(WindowGroups {
-        ahead: source.ahead(),
-        scanned,
-        skew,
-    }))
+
+    /// The aggregation, and what is made of its columns.
+    fn aggregation(&self) -> Option<(&FusedExec, Option<Vec<Arc<dyn PhysicalExpr>>>)> {
+        let Some(projection) = self.root.downcast_ref::<ProjectionExec>() else {
+            return Some((self.root.downcast_ref::<FusedExec>()?, None));
+        };
+        let columns = projection.expr().iter();
+        let columns = columns.map(|column| Arc::clone(&column.expr)).collect();
+        Some((
+            projection.input().downcast_ref::<FusedExec>()?,
+            Some(columns),
+        ))
+    }
+
+    /// Reads the log.
+    pub async fn compute(
+        self,
+        session: &Session,
+        progress: &(dyn Fn(ScanProgress) + Sync),
+    ) -> Result<WindowGroups> {
+        let Some((fused, columns)) = self.aggregation() else {
+            return Err(
+                internal_datafusion_err!("windows are planned without an aggregation").into(),
+            );
+        };
+        let context = session.context();
+        let threads = context.copied_config().target_partitions();
+        let task_context = context.task_ctx();
+        let windows = self.windows.clone();
+        let keeping = async {
+            let days = fused.days(DATE_KEY, &task_context).await?;
+            let counting = spawn_blocking(move || days.windows(windows, threads));
+            let counted = counting.await;
+            counted.map_err(|e| DataFusionError::ExecutionJoin(Box::new(e)))?
+        };
+        let (windows, scanned) = watched(keeping, &self.root, progress).await;
+        let mut skew = skew::embedded(&self.root);
+        skew.decisions.insert(
+            0,
+            "each day is aggregated once for all dates whose windows hold it".to_owned(),
+        );
+        let source = Source {
+            windows: windows?,
+            schema: fused.schema(),
+            columns,
+            output: self.root.schema(),
+        };
+        Ok(WindowGroups {
+            ahead: source.ahead(),
+            scanned,
+            skew,
+        })
+    }
 }
 
 /// Whether the first key is the log's date, as it is.

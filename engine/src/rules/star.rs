@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, DFSchema, JoinType, NullEquality, Result};
+use datafusion::common::{Column, DFSchema, JoinType, NullEquality, Result, ScalarValue};
 use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::{
     Aggregate, Expr, ExprSchemable, Join, LogicalPlan, LogicalPlanBuilder, Operator, lit,
@@ -75,9 +75,11 @@ impl Star {
         let schema = self.log.schema();
         let of_log = |expr: &Expr| expr.column_refs().iter().all(|c| schema.has_column(c));
         let inner = self.dimensions.iter().any(|dimension| dimension.inner);
+        let fits = |expr: &Expr| of_log(expr) && !(inner && may_fail(expr, schema));
         !self.dimensions.is_empty()
-            && facts.all(of_log)
-            && computed.all(|expr| of_log(expr) && !(inner && may_fail(expr, schema)))
+            && facts.all(fits)
+            && computed.all(fits)
+            && !(inner && self.aggr_expr.iter().any(gathers))
     }
 
     /// The number of the dimension that a group is made of.
@@ -131,13 +133,14 @@ impl Star {
             let Some((table, name)) = base_column(plan, key)? else {
                 continue;
             };
-            if table.is_unique(&name) && self.leaves(plan) {
+            let inner = join.join_type == JoinType::Inner;
+            if table.is_unique(&name) && self.leaves(plan, inner) {
                 let dimension = Dimension {
                     plan: plan.as_ref().clone(),
                     table,
                     key: key.clone(),
                     fact_key: fact_key.clone(),
-                    inner: join.join_type == JoinType::Inner,
+                    inner,
                 };
                 return Ok(Some((dimension, log.as_ref().clone())));
             }
@@ -146,8 +149,8 @@ impl Star {
     }
 
     /// Whether all expressions can do without a side of a join, but for groups that are made of it
-    /// alone.
-    fn leaves(&self, side: &LogicalPlan) -> bool {
+    /// alone. An attribute is null without a match: in an outer join it has to be a column as it is.
+    fn leaves(&self, side: &LogicalPlan, inner: bool) -> bool {
         let of_side: HashSet<Column> = side.schema().columns().into_iter().collect();
         let facts = self.dimensions.iter().map(|d| &d.fact_key);
         let mut of_log = self.aggr_expr.iter().chain(facts);
@@ -156,7 +159,9 @@ impl Star {
             && groups.all(|group| {
                 let columns = group.column_refs();
                 let within = columns.iter().filter(|c| of_side.contains(**c)).count();
-                within == 0 || within == columns.len() && !may_fail(group, side.schema())
+                let plain = inner || matches!(group, Expr::Column(_));
+                let whole = within == columns.len();
+                within == 0 || whole && plain && !may_fail(group, side.schema())
             })
     }
 
@@ -264,6 +269,22 @@ fn key_column<'a>(plan: &LogicalPlan, key: &'a Expr) -> Result<Option<&'a Column
     Ok((same && can_look_up(&from) && can_look_up(&to)).then_some(column))
 }
 
+/// Functions that have a result for all values.
+const NEVER_FAIL: [&str; 12] = [
+    "btrim",
+    "character_length",
+    "coalesce",
+    "concat",
+    "date_part",
+    "date_trunc",
+    "lower",
+    "ltrim",
+    "nullif",
+    "rtrim",
+    "starts_with",
+    "upper",
+];
+
 /// Whether an expression may fail for a row that a join leaves out: attributes are computed for all
 /// rows of a dimension, groups and aggregates for all of the log.
 fn may_fail(expr: &Expr, schema: &DFSchema) -> bool {
@@ -271,8 +292,13 @@ fn may_fail(expr: &Expr, schema: &DFSchema) -> bool {
         Ok(match expr {
             Expr::BinaryExpr(binary) => {
                 let divides = matches!(binary.op, Operator::Divide | Operator::Modulo);
-                divides && !matches!(binary.right.as_ref(), Expr::Literal(..))
+                let by_number = match binary.right.as_ref() {
+                    Expr::Literal(number, _) => !is_zero(number),
+                    _ => false,
+                };
+                divides && !by_number || expr.get_type(schema)?.is_decimal()
             }
+            Expr::ScalarFunction(call) => !NEVER_FAIL.contains(&call.name()),
             Expr::Cast(cast) => {
                 let (from, to) = (cast.expr.get_type(schema)?, expr.get_type(schema)?);
                 let wider = from.primitive_width() < to.primitive_width();
@@ -284,6 +310,23 @@ fn may_fail(expr: &Expr, schema: &DFSchema) -> bool {
         })
     });
     failing.unwrap_or(true)
+}
+
+fn is_zero(number: &ScalarValue) -> bool {
+    ScalarValue::new_zero(&number.data_type()).map_or(true, |zero| *number == zero)
+}
+
+/// Whether an aggregate keeps more than a number for each group, or may fail for many rows: an inner
+/// join would drop the rows without a match before.
+fn gathers(aggregate: &Expr) -> bool {
+    match aggregate {
+        Expr::Alias(alias) => gathers(&alias.expr),
+        Expr::AggregateFunction(call) => {
+            let name = call.func.name();
+            !["count", "min", "max"].contains(&name) && !name.starts_with("count_distinct_")
+        }
+        _ => true,
+    }
 }
 
 fn has_subquery(expr: &Expr) -> bool {

@@ -48,6 +48,8 @@ pub struct SourceTable {
     files: Vec<(SourceFile, Arc<Statistics>)>,
     /// Columns whose values occur once, but for nulls.
     unique_keys: Vec<String>,
+    /// Whether all files have the same columns.
+    one_schema: bool,
 }
 
 impl std::fmt::Debug for SourceTable {
@@ -106,6 +108,14 @@ impl SourceTable {
         if let Format::Csv { .. } = format {
             same_header(&schemas)?;
         }
+        let columns = |schema: &SchemaRef| {
+            let fields = schema.fields().iter();
+            let fields = fields.map(|field| (field.name().clone(), field.data_type().clone()));
+            fields.collect::<Vec<_>>()
+        };
+        let one_schema = schemas
+            .windows(2)
+            .all(|two| columns(&two[0].1) == columns(&two[1].1));
         let file_schema = schema::merge(&schemas, format)?;
         let table_schema = table_schema(&file_schema, &files);
         // The schema of the file's own columns: partition values come behind them.
@@ -131,6 +141,7 @@ impl SourceTable {
             table_schema,
             files,
             unique_keys: Vec::new(),
+            one_schema,
         })
     }
 
@@ -145,7 +156,13 @@ impl SourceTable {
         self.unique_keys.iter().any(|known| known == column)
     }
 
-    /// Names the files as they were listed: another version of any of them gives another text.
+    /// Whether all files have the same columns of the same types: then so has any part of them.
+    pub fn has_one_schema(&self) -> bool {
+        self.one_schema
+    }
+
+    /// Names the files as they were listed, and how they are read: another version of any of them
+    /// gives another text.
     pub(crate) fn identity(&self) -> String {
         let files = self.files.iter().map(|(file, _)| {
             let meta = &file.meta;
@@ -154,7 +171,13 @@ impl SourceTable {
             format!("{} {} {etag} {modified}", meta.location, meta.size)
         });
         let files: Vec<String> = files.collect();
-        format!("{} {}", self.base, files.join("\n"))
+        let schema = self.table_schema.table_schema();
+        format!(
+            "{} {:?} {schema:?} {}",
+            self.base,
+            self.reader,
+            files.join("\n")
+        )
     }
 
     /// For each file the smallest and the largest value of a column, null where it doesn't say.
@@ -254,6 +277,16 @@ impl SourceTable {
         bounds.unzip()
     }
 
+    /// The smallest and the largest value of a column, if all files tell theirs.
+    pub fn range(&self, column: &str) -> Option<(ScalarValue, ScalarValue)> {
+        let index = self.table_schema.file_schema().index_of(column).ok()?;
+        let (min, max) = self.bounds(|stats| {
+            let column = &stats.column_statistics[index];
+            (column.min_value.get_value(), column.max_value.get_value())
+        });
+        min.zip(max)
+    }
+
     fn date_bounds(&self) -> (Option<ScalarValue>, Option<ScalarValue>) {
         let dates = || self.files.iter().filter_map(|(file, _)| file.date);
         let scalar = |date| ScalarValue::Date32(Some(days_since_epoch(date)));
@@ -329,12 +362,16 @@ impl TableProvider for SourceTable {
     }
 }
 
-/// Packs files into at most `groups` groups of about the same bytes.
+/// Packs files into at most `groups` groups of about the same bytes; those of a date follow on each
+/// other.
 fn pack(files: &[(SourceFile, Arc<Statistics>)], groups: usize) -> Vec<Vec<&SourceFile>> {
     let files = files.iter().map(|(file, _)| (file.meta.size, file));
     longest_first(files.collect(), groups)
         .into_iter()
-        .map(|(_, group)| group)
+        .map(|(_, mut group)| {
+            group.sort_by_key(|file| file.date);
+            group
+        })
         .collect()
 }
 

@@ -44,7 +44,7 @@ impl Compiler<'_> {
         };
         let rows = table.rows().unwrap_or(table.bytes() / TEXT_ROW_BYTES);
         let rows = usize::try_from(rows).unwrap_or(usize::MAX);
-        table_bytes(field.data_type(), rows, range(table, key).as_ref())
+        table_bytes(field.data_type(), rows, table.range(key).as_ref())
     }
 
     /// The hot keys of a log, from a sample of its files.
@@ -125,26 +125,4 @@ impl Compiler<'_> {
 /// The key of a dimension by the lookup's number.
 fn key_column(index: usize) -> Expr {
     Expr::Column(Column::new_unqualified(format!("__k{index}")))
-}
-
-/// The smallest and the largest value of a column, if all files tell theirs.
-fn range(table: &SourceTable, column: &str) -> Option<(ScalarValue, ScalarValue)> {
-    let ranges = table.ranges(column).into_iter();
-    ranges.reduce(|(min, max), (other_min, other_max)| {
-        let known = !min.is_null() && !other_min.is_null();
-        let least = if known && other_min < min {
-            other_min.clone()
-        } else {
-            min
-        };
-        let most = if known && other_max > max {
-            other_max.clone()
-        } else {
-            max
-        };
-        match known {
-            true => (least, most),
-            false => (ScalarValue::Null, ScalarValue::Null),
-        }
-    })
 }

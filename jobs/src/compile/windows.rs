@@ -6,9 +6,11 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, Result};
+use datafusion::common::{Column, DataFusionError, Result};
 use datafusion::datasource::{MemTable, provider_as_source};
-use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, LogicalPlanBuilder, cast};
+use datafusion::logical_expr::{
+    Aggregate, Expr, Filter, LogicalPlan, LogicalPlanBuilder, SubqueryAlias, cast,
+};
 use rankmill_engine::source::DATE_COLUMN;
 
 /// The day as a key of the aggregation.
@@ -38,22 +40,19 @@ impl WindowQuery {
 
     /// The aggregation with the log's date as its first key.
     pub(crate) fn by_day(&self) -> Result<LogicalPlan> {
-        let day = self
-            .aggregate
-            .input
-            .schema()
-            .iter()
-            .find_map(|(table, field)| {
-                let is_date = field.name() == DATE_COLUMN && field.data_type() == &DataType::Date32;
-                is_date.then(|| Column::new(table.cloned(), DATE_COLUMN))
-            });
+        // The query may not have needed the date.
+        let input = with_all_columns(&self.aggregate.input)?;
+        let day = input.schema().iter().find_map(|(table, field)| {
+            let is_date = field.name() == DATE_COLUMN && field.data_type() == &DataType::Date32;
+            is_date.then(|| Column::new(table.cloned(), DATE_COLUMN))
+        });
         let Some(day) = day else {
             return datafusion::common::plan_err!("the log has no date");
         };
         let keys = std::iter::once(Expr::Column(day).alias(DAY_KEY));
         let keys = keys.chain(self.aggregate.group_expr.iter().cloned());
         let aggregate = Aggregate::try_new(
-            Arc::clone(&self.aggregate.input),
+            Arc::new(input),
             keys.collect(),
             self.aggregate.aggr_expr.clone(),
         )?;
@@ -126,6 +125,30 @@ fn lowest_aggregate(mut plan: &LogicalPlan) -> Option<&Aggregate> {
         plan = input;
     }
     lowest
+}
+
+/// A log's rows as [`reads_log`] has them, with all of their columns.
+fn with_all_columns(plan: &LogicalPlan) -> Result<LogicalPlan> {
+    let above = |input: &LogicalPlan| Ok::<_, DataFusionError>(Arc::new(with_all_columns(input)?));
+    Ok(match plan {
+        LogicalPlan::Filter(filter) => {
+            let predicate = filter.predicate.clone();
+            LogicalPlan::Filter(Filter::try_new(predicate, above(&filter.input)?)?)
+        }
+        LogicalPlan::SubqueryAlias(alias) => {
+            let input = above(&alias.input)?;
+            LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(input, alias.alias.clone())?)
+        }
+        LogicalPlan::TableScan(scan) => LogicalPlanBuilder::scan_with_filters_fetch(
+            scan.table_name.clone(),
+            Arc::clone(&scan.source),
+            None,
+            scan.filters.clone(),
+            scan.fetch,
+        )?
+        .build()?,
+        other => other.clone(),
+    })
 }
 
 /// Whether rows are a log's own, filtered: a column called `date` is the log's.

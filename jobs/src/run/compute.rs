@@ -10,7 +10,7 @@ use datafusion::common::internal_datafusion_err;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, displayable};
-use rankmill_engine::fused::window_groups;
+use rankmill_engine::fused::WindowPlan;
 use rankmill_engine::skew::SkewReport;
 use rankmill_engine::source::find_broken_file;
 use rankmill_engine::{ScanProgress, Session};
@@ -62,14 +62,16 @@ pub(super) async fn compute(
     spec: &Spec,
     inputs: &Inputs,
     dates: &[NaiveDate],
+    shared: Option<SharedDays>,
     observer: &dyn Observer,
 ) -> Result<Computed> {
-    let result = match (&spec.ranking, &spec.sql) {
-        (Some(ranking), _) => {
+    let result = match (&spec.ranking, &spec.sql, shared) {
+        (_, _, Some(shared)) => shared.compute(spec, inputs, dates, observer).await,
+        (Some(ranking), ..) => {
             compute_ranking(session, spec, ranking, inputs, dates, observer).await
         }
-        (None, Some(sql)) => compute_queries(session, spec, sql, inputs, dates, observer).await,
-        (None, None) => Err(Error::Field {
+        (None, Some(sql), _) => compute_queries(session, spec, sql, inputs, dates, observer).await,
+        (None, None, _) => Err(Error::Field {
             job: spec.name.clone(),
             field: "ranking".to_owned(),
             reason: "a job needs 'ranking' or 'sql'".to_owned(),
@@ -106,8 +108,102 @@ async fn compute_ranking(
     })
 }
 
-/// Computes a query for each date; where it looks at a window of days, and that can be, each day is
-/// aggregated once for all of them.
+/// Logs that dates may share: what their days come to is held in memory, two or three times as much.
+const SHARED_BYTES: u64 = 2 << 30;
+/// Days are shared where each is read so many times otherwise.
+const LEAST_READS: u64 = 2;
+
+/// A query whose dates share what their days come to.
+pub(super) struct SharedDays {
+    session: Session,
+    query: WindowQuery,
+    plan: WindowPlan,
+}
+
+/// How the dates of a query may share their days; none if they can't, or if it isn't worth it. What
+/// can't be compiled for all dates may be for one.
+pub(super) async fn shared_days(
+    session: &Session,
+    spec: &Spec,
+    inputs: &Inputs,
+    dates: &[NaiveDate],
+) -> Result<Option<SharedDays>> {
+    let (Some(sql), [input]) = (&spec.sql, &inputs.logs[..]) else {
+        return Ok(None);
+    };
+    let Ok(table) = input.open(session, &spec.name, dates).await else {
+        return Ok(None);
+    };
+    let alone: u64 = dates.iter().map(|date| inputs.log_bytes(*date)).sum();
+    let together = table.bytes();
+    let is_small = together <= SHARED_BYTES && alone >= LEAST_READS.saturating_mul(together);
+    // A date's columns are those of its own files.
+    if !is_small || !table.has_one_schema() {
+        return Ok(None);
+    }
+    let session = own_tables(session, spec)?;
+    let Ok(plan) = compile_query(&session, spec, sql, inputs, dates).await else {
+        return Ok(None);
+    };
+    let Ok(Some(query)) = WindowQuery::new(plan) else {
+        return Ok(None);
+    };
+    let Ok(by_day) = query.by_day() else {
+        return Ok(None);
+    };
+    let windows = dates
+        .iter()
+        .map(|date| input.days_of(*date).next().unwrap_or(*date)..=*date);
+    let plan = WindowPlan::new(&session, &by_day, &windows.collect::<Vec<_>>()).await;
+    let plan = plan.map_err(Inputs::engine_error(&spec.name))?;
+    Ok(plan.map(|plan| SharedDays {
+        session,
+        query,
+        plan,
+    }))
+}
+
+impl SharedDays {
+    /// Aggregates each day once, and computes the query for each date.
+    async fn compute(
+        self,
+        spec: &Spec,
+        inputs: &Inputs,
+        dates: &[NaiveDate],
+        observer: &dyn Observer,
+    ) -> Result<Computed> {
+        let failed = |e: DataFusionError| Inputs::engine_error(&spec.name)(e.into());
+        let session = &self.session;
+        let threads = session.context().copied_config().target_partitions();
+        announce(session, spec, inputs, dates, observer).await?;
+        let progress = |scanned| observer.progress(scanned);
+        let groups = self.plan.compute(session, &progress);
+        let mut groups = groups.await.map_err(Inputs::engine_error(&spec.name))?;
+        let mut rows = BTreeMap::new();
+        for date in dates {
+            let of_window = groups.next_window().await;
+            let of_window = of_window.map_err(Inputs::engine_error(&spec.name))?;
+            let Some(of_window) = of_window else {
+                return Err(failed(internal_datafusion_err!("{date} has no window")));
+            };
+            let plan = self.query.over(&of_window, threads).map_err(failed)?;
+            drop(of_window);
+            let name = name_of(spec, &[*date]);
+            // The log's rows have been counted; these are groups.
+            let computed = session.execute(&name, &plan, &|_| ());
+            let computed = computed.await.map_err(Inputs::engine_error(&spec.name))?;
+            rows.insert(*date, query_rows_of(spec, &computed)?);
+        }
+        Ok(Computed {
+            rows: Rows::Query(rows),
+            totals: BTreeMap::new(),
+            scanned: groups.scanned,
+            skew: groups.skew,
+        })
+    }
+}
+
+/// Computes a query for each date.
 async fn compute_queries(
     session: &Session,
     spec: &Spec,
@@ -116,11 +212,6 @@ async fn compute_queries(
     dates: &[NaiveDate],
     observer: &dyn Observer,
 ) -> Result<Computed> {
-    if dates.len() > 1
-        && let Some(computed) = compute_windows(session, spec, sql, inputs, dates, observer).await?
-    {
-        return Ok(computed);
-    }
     let mut rows = BTreeMap::new();
     let mut scanned = ScanProgress::default();
     let mut skew = SkewReport::default();
@@ -139,60 +230,6 @@ async fn compute_queries(
         scanned,
         skew,
     })
-}
-
-/// None if the query's dates can't share what their days come to.
-async fn compute_windows(
-    session: &Session,
-    spec: &Spec,
-    sql: &str,
-    inputs: &Inputs,
-    dates: &[NaiveDate],
-    observer: &dyn Observer,
-) -> Result<Option<Computed>> {
-    let failed = |e: DataFusionError| Inputs::engine_error(&spec.name)(e.into());
-    let [input] = &inputs.logs[..] else {
-        return Ok(None);
-    };
-    let session = &own_tables(session, spec)?;
-    let plan = compile_query(session, spec, sql, inputs, dates).await?;
-    let Some(query) = WindowQuery::new(plan).map_err(failed)? else {
-        return Ok(None);
-    };
-    let windows: Vec<_> = dates
-        .iter()
-        .map(|date| input.days_of(*date).next().unwrap_or(*date)..=*date)
-        .collect();
-    let by_day = query.by_day().map_err(failed)?;
-    let threads = session.context().copied_config().target_partitions();
-    announce(session, spec, inputs, dates, observer).await?;
-    let progress = |scanned| observer.progress(scanned);
-    let groups = window_groups(session, &by_day, &windows, &progress);
-    let groups = groups.await.map_err(Inputs::engine_error(&spec.name))?;
-    let Some(mut groups) = groups else {
-        return Ok(None);
-    };
-    let mut rows = BTreeMap::new();
-    for date in dates {
-        let of_window = groups.next_window().await;
-        let of_window = of_window.map_err(Inputs::engine_error(&spec.name))?;
-        let Some(of_window) = of_window else {
-            return Err(failed(internal_datafusion_err!("{date} has no window")));
-        };
-        let plan = query.over(&of_window, threads).map_err(failed)?;
-        drop(of_window);
-        let name = name_of(spec, &[*date]);
-        // The log's rows have been counted; these are groups.
-        let computed = session.execute(&name, &plan, &|_| ());
-        let computed = computed.await.map_err(Inputs::engine_error(&spec.name))?;
-        rows.insert(*date, query_rows_of(spec, &computed)?);
-    }
-    Ok(Some(Computed {
-        rows: Rows::Query(rows),
-        totals: BTreeMap::new(),
-        scanned: groups.scanned,
-        skew: groups.skew,
-    }))
 }
 
 /// A session in which what another run registered is not there.

@@ -67,6 +67,11 @@ impl Passes {
         }
     }
 
+    /// From now on each pass has one date.
+    pub(super) fn one_by_one(&mut self) {
+        self.look = 1;
+    }
+
     /// How many dates the next pass looks at.
     pub(super) fn look(&self) -> usize {
         self.look

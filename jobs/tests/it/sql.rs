@@ -129,6 +129,22 @@ proptest! {
     }
 }
 
+/// Each use reads other columns of the rows.
+#[test]
+fn a_query_that_is_used_twice_numbers_its_rows_alike() {
+    let lake = Lake::new();
+    let rows: Vec<Row> = (0..20)
+        .map(|i| (Some("a"), Some(i), 20.0 - i as f64))
+        .collect();
+    write(&lake, &rows, 3, true);
+    let sql = "WITH b AS (SELECT g, x, f, row_number() OVER (PARTITION BY g ORDER BY g) AS rn FROM t) \
+               SELECT a.x, c.f FROM b AS a JOIN b AS c ON a.g = c.g AND a.rn = c.rn";
+    let job = Job::new(&lake, &yaml(sql)).split(2, 4);
+    job.run(&[1]).unwrap();
+    let expected = (0..20).map(|i| vec![Value::int(Some(i)), Value::Float(20.0 - i as f64)]);
+    assert_eq!(job.rows(1), expected.collect::<Vec<_>>());
+}
+
 fn two_days() -> Lake {
     let lake = Lake::new();
     let rows = [

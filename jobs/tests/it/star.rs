@@ -104,7 +104,7 @@ const FUSED: [&str; 20] = [
     "SELECT d.kind, count(*) AS n FROM d JOIN t ON d.id = t.key WHERE d.size > 1 AND t.page <> 'a' GROUP BY d.kind",
     "SELECT d.kind, count(*) AS n FROM t LEFT JOIN d ON t.key = d.id AND d.size > 1 GROUP BY d.kind",
     "SELECT d.kind, count(distinct t.page) AS n FROM t LEFT JOIN d ON t.key = d.id WHERE d.size IN (1, 2) GROUP BY d.kind",
-    "SELECT d.third, d.born, d.size + 1 AS more, CAST(d.size > 1 AS VARCHAR) AS big, count(*) AS n FROM t LEFT JOIN d ON t.key = d.id
+    "SELECT d.third, d.born, d.size + 1 AS more, CAST(d.size > 1 AS VARCHAR) AS big, count(*) AS n FROM t JOIN d ON t.key = d.id
      GROUP BY d.third, d.born, d.size + 1, d.size > 1",
     "SELECT d.id, d.id * 2 AS twice, count(*) AS n FROM t JOIN d ON t.key = d.id GROUP BY d.id, d.id * 2",
     "SELECT coalesce(d.kind, 'none') AS k, upper(t.page) AS p, count(t.user) AS n FROM t JOIN d ON t.key = d.id GROUP BY k, p",
@@ -117,14 +117,14 @@ const FUSED: [&str; 20] = [
      SELECT k, count(*) AS n, count(distinct user) AS u FROM l LEFT JOIN c ON f = i GROUP BY k",
     "SELECT d.kind, p.part, count(*) AS n, count(distinct t.user) AS u FROM t JOIN d ON t.key = d.id LEFT JOIN p ON t.page = p.id
      GROUP BY d.kind, p.part",
-    "SELECT p.part, t.user, d.size, sum(t.key) AS s FROM t LEFT JOIN d ON t.key = d.id JOIN p ON p.id = t.page GROUP BY p.part, t.user, d.size",
+    "SELECT p.part, t.user, d.size, max(t.key) AS s FROM t LEFT JOIN d ON t.key = d.id JOIN p ON p.id = t.page GROUP BY p.part, t.user, d.size",
     "SELECT a.kind AS a, b.kind AS b, count(*) AS n FROM t JOIN d AS a ON t.key = a.id LEFT JOIN d AS b ON t.user = b.id GROUP BY a.kind, b.kind",
     "SELECT kind, max(n) AS most, sum(n) AS n FROM (SELECT d.kind, t.user, count(*) AS n FROM t JOIN d ON t.key = d.id GROUP BY d.kind, t.user) AS s
      GROUP BY kind",
 ];
 
 /// Joins that stay.
-const JOINED: [&str; 13] = [
+const JOINED: [&str; 16] = [
     "SELECT t.page, count(d.kind) AS n FROM t LEFT JOIN d ON t.key = d.id GROUP BY t.page",
     "SELECT concat(d.kind, t.page) AS k, count(*) AS n FROM t JOIN d ON t.key = d.id GROUP BY k",
     "SELECT d.kind, count(t.user) AS n FROM d LEFT JOIN t ON t.key = d.id GROUP BY d.kind",
@@ -138,6 +138,9 @@ const JOINED: [&str; 13] = [
     "SELECT DISTINCT d.kind, t.page FROM t JOIN d ON t.key = d.id",
     "SELECT d.kind, sum(12 / t.user) AS n FROM t JOIN d ON t.key = d.id GROUP BY d.kind",
     "SELECT 12 / d.size AS k, count(*) AS n FROM t JOIN d ON t.key = d.id GROUP BY k",
+    "SELECT coalesce(d.kind, 'none') AS k, count(*) AS n FROM t LEFT JOIN d ON t.key = d.id GROUP BY k",
+    "SELECT d.kind, sum(t.user) AS n FROM t JOIN d ON t.key = d.id GROUP BY d.kind",
+    "SELECT d.kind, max(to_date(t.page)) AS n FROM t JOIN d ON t.key = d.id GROUP BY d.kind",
 ];
 
 fn clicks() -> impl Strategy<Value = Vec<Click>> {

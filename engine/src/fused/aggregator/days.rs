@@ -112,7 +112,7 @@ impl Days {
     /// so many threads.
     pub(in crate::fused) fn windows(
         mut self,
-        windows: &[RangeInclusive<i32>],
+        windows: Vec<RangeInclusive<i32>>,
         threads: usize,
     ) -> Result<Windows> {
         let days: BTreeSet<i32> = self.parts.iter().map(|part| part.day).collect();
@@ -164,7 +164,7 @@ impl Days {
             groups,
             ever,
             keys,
-            windows: windows.to_vec().into_iter(),
+            windows: windows.into_iter(),
             held: vec![false; self.parts.len()],
             measures: self.measures,
             parts: self.parts,

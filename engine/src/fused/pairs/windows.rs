@@ -297,7 +297,7 @@ mod tests {
             ),
             // A bitmap, lists of four bytes an entry, and of eight.
             (groups, largest) in prop::sample::select(vec![
-                (200usize, 40i64), (1 << 17, 1 << 20), (1 << 20, 1 << 50),
+                (200usize, 40i64), (1 << 10, 1 << 15), (1 << 17, 1 << 20), (1 << 17, 1 << 50),
             ]),
             first_bit in prop::sample::select(vec![0usize, 40]),
             windows in prop::collection::vec(any::<u8>(), 1..5),
@@ -313,7 +313,7 @@ mod tests {
                     set.insert_all(&[*group], &[*value], |_| true);
                     *expected.entry((*group, *value)).or_default() |= bit;
                 }
-                if dense_day && day == 0 && set.layout.bits() < 40 {
+                if dense_day && day == 0 && set.layout.bits() < 28 {
                     set.become_bitmap();
                 }
                 sets.push((bit, set));

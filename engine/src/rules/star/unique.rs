@@ -2,18 +2,16 @@
 
 use std::sync::Arc;
 
+use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, Result};
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 
 use super::{base_column, key_column, sides};
-use crate::fused::{FusedNode, repeated_keys};
+use crate::fused::{FusedNode, repeated_keys, table_bytes};
 use crate::session::Session;
 use crate::source::SourceTable;
-
-/// Rows of a table beyond which its keys aren't looked at: they are held in memory.
-const MOST_ROWS: u64 = 20_000_000;
 
 /// The plan with tables that know which of their columns are keys that occur once, as far as a join
 /// may profit from it. Reads the keys of dimensions, once in a process as long as their files stay
@@ -32,9 +30,14 @@ pub async fn with_unique_keys(session: &Session, plan: LogicalPlan) -> Result<Lo
         return Ok(plan);
     };
     let mut unique = Vec::new();
+    // Keys are held in memory twice: to look for repeated ones, and with their attributes.
+    let mut bytes_left = session.table_limit() / 2;
     for (table, column) in dimensions(&assumed)? {
-        let rows = table.rows().unwrap_or(0);
-        if rows <= MOST_ROWS && is_unique(session, &table, &column).await {
+        let Some(bytes) = key_bytes(&table, &column).filter(|bytes| *bytes <= bytes_left) else {
+            continue;
+        };
+        bytes_left -= bytes;
+        if is_unique(session, &table, &column).await {
             unique.push((table, column));
         }
     }
@@ -70,6 +73,14 @@ fn with_keys(plan: LogicalPlan, unique: &[(SourceTable, String)]) -> Result<Logi
             Some(table.with_unique_key(column))
         })
     })
+}
+
+/// About the bytes that a table of keys takes; none if it isn't known how many there are.
+fn key_bytes(table: &SourceTable, column: &str) -> Option<usize> {
+    let rows = usize::try_from(table.rows()?).ok()?;
+    let schema = TableProvider::schema(table);
+    let key = schema.field_with_name(column).ok()?.data_type();
+    Some(table_bytes(key, rows, table.range(column).as_ref()))
 }
 
 async fn is_unique(session: &Session, table: &SourceTable, column: &str) -> bool {

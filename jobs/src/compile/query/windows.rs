@@ -15,13 +15,15 @@ use datafusion::optimizer::{OptimizerContext, OptimizerRule};
 use super::ascending;
 
 /// Extends the order of window functions that tell tied rows apart by all columns of their input
-/// that the query uses. Ranks stay as they are, for which ties are ties, and so do frames that end
+/// that the query uses; by all where it has several windows, which may be one that is used twice and
+/// has to number its rows alike. Ranks stay as they are, for which ties are ties, and so do frames that end
 /// with the ties of a row (RANGE, GROUPS).
 pub(super) fn with_ordered_windows(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let mut found = false;
+    let (mut found, mut windows) = (false, 0);
     plan.apply_with_subqueries(|node| {
         if let LogicalPlan::Window(window) = node {
             found |= window.window_expr.iter().any(splits_ties);
+            windows += 1;
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
@@ -29,8 +31,15 @@ pub(super) fn with_ordered_windows(plan: LogicalPlan) -> Result<LogicalPlan> {
         return Ok(plan);
     }
     // Rows that are equal in all that is used can't be told apart: nothing else needs to be read.
-    let pruned = OptimizeProjections::new().rewrite(plan, &OptimizerContext::new())?;
-    let ordered = pruned.data.transform_up_with_subqueries(|node| {
+    let plan = match windows {
+        1 => {
+            OptimizeProjections::new()
+                .rewrite(plan, &OptimizerContext::new())?
+                .data
+        }
+        _ => plan,
+    };
+    let ordered = plan.transform_up_with_subqueries(|node| {
         Ok(match node {
             LogicalPlan::Window(window) if window.window_expr.iter().any(splits_ties) => {
                 Transformed::yes(ordered(window)?)
