@@ -38,6 +38,9 @@ use crate::source::DATE_COLUMN;
 /// The key that says of which day a group is.
 const DATE_KEY: usize = 0;
 
+/// What a projection makes of an operator's columns.
+type Columns = Vec<Arc<dyn PhysicalExpr>>;
+
 /// The groups of some windows of days, one window after the other.
 pub struct WindowGroups {
     /// The next window's, put together while the last one's are worked with.
@@ -53,7 +56,7 @@ struct Source {
     windows: Windows,
     /// The operator's columns, and what the plan makes of them.
     schema: SchemaRef,
-    columns: Option<Vec<Arc<dyn PhysicalExpr>>>,
+    columns: Option<Columns>,
     output: SchemaRef,
 }
 
@@ -88,7 +91,7 @@ impl WindowPlan {
     }
 
     /// The aggregation, and what is made of its columns.
-    fn aggregation(&self) -> Option<(&FusedExec, Option<Vec<Arc<dyn PhysicalExpr>>>)> {
+    fn aggregation(&self) -> Option<(&FusedExec, Option<Columns>)> {
         let Some(projection) = self.root.downcast_ref::<ProjectionExec>() else {
             return Some((self.root.downcast_ref::<FusedExec>()?, None));
         };
