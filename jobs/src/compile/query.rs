@@ -1,6 +1,6 @@
 //! A SQL spec as a plan.
 
-mod windows;
+mod ties;
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Sort, Sort
 use rankmill_engine::Session;
 use rankmill_engine::rules::with_unique_keys;
 
-use self::windows::with_ordered_windows;
+use self::ties::with_ordered_windows;
 use super::{Compiler, changing, changing_function};
 use crate::error::Result;
 use crate::inputs::Inputs;

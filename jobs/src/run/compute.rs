@@ -56,7 +56,8 @@ impl Computed {
     }
 }
 
-/// Computes a ranking for all dates in one pass over the files, or a query for each date.
+/// Computes a ranking for all dates in one pass over the files; a query for each of those that share
+/// their days, or for its one date.
 pub(super) async fn compute(
     session: &Session,
     spec: &Spec,
@@ -70,7 +71,7 @@ pub(super) async fn compute(
         (Some(ranking), ..) => {
             compute_ranking(session, spec, ranking, inputs, dates, observer).await
         }
-        (None, Some(sql), _) => compute_queries(session, spec, sql, inputs, dates, observer).await,
+        (None, Some(sql), _) => compute_query(session, spec, sql, inputs, dates[0], observer).await,
         (None, None, _) => Err(Error::Field {
             job: spec.name.clone(),
             field: "ranking".to_owned(),
@@ -203,32 +204,24 @@ impl SharedDays {
     }
 }
 
-/// Computes a query for each date.
-async fn compute_queries(
+async fn compute_query(
     session: &Session,
     spec: &Spec,
     sql: &str,
     inputs: &Inputs,
-    dates: &[NaiveDate],
+    date: NaiveDate,
     observer: &dyn Observer,
 ) -> Result<Computed> {
-    let mut rows = BTreeMap::new();
-    let mut scanned = ScanProgress::default();
-    let mut skew = SkewReport::default();
-    for date in dates {
-        let session = own_tables(session, spec)?;
-        let plan = compile_query(&session, spec, sql, inputs, &[*date]).await?;
-        announce(&session, spec, inputs, &[*date], observer).await?;
-        let computed = execute(&session, spec, &name_of(spec, &[*date]), &plan, observer).await?;
-        rows.insert(*date, query_rows_of(spec, &computed)?);
-        scanned.add(computed.scanned);
-        skew.add(computed.skew);
-    }
+    let session = own_tables(session, spec)?;
+    let plan = compile_query(&session, spec, sql, inputs, &[date]).await?;
+    announce(&session, spec, inputs, &[date], observer).await?;
+    let computed = execute(&session, spec, &name_of(spec, &[date]), &plan, observer).await?;
+    let rows = query_rows_of(spec, &computed)?;
     Ok(Computed {
-        rows: Rows::Query(rows),
+        rows: Rows::Query(BTreeMap::from([(date, rows)])),
         totals: BTreeMap::new(),
-        scanned,
-        skew,
+        scanned: computed.scanned,
+        skew: computed.skew,
     })
 }
 
