@@ -12,6 +12,7 @@ pub mod functions;
 pub mod fused;
 mod location;
 pub mod node;
+mod operator;
 mod progress;
 pub mod rank;
 pub mod rules;

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::column::ColumnSketch;
 pub use self::decisions::decisions;
-pub(crate) use self::metrics::{note, tell};
+pub(crate) use self::metrics::{TOLD_KEYS, note, tell};
 pub use self::sample::hot_keys;
 pub use self::source::{SourceSkew, skew_of_source};
 pub(crate) use self::stages::{INPUT_ROWS, embedded};

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::common::Result;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{Result, internal_err};
 use datafusion::execution::TaskContext;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
@@ -21,6 +21,7 @@ use super::aggregator::Days;
 use super::definition::{BUCKET, Definition, Key};
 use super::log::column_name;
 use super::task::{Output, Task, gather, keep_days};
+use crate::operator::only_input;
 
 /// Which step of the aggregation an operator does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -241,13 +242,9 @@ impl ExecutionPlan for FusedExec {
         self: Arc<Self>,
         children: Vec<Arc<dyn ExecutionPlan>>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        match <[_; 1]>::try_from(children) {
-            Ok([input]) => {
-                let exec = Self::try_new(input, Arc::clone(&self.definition), self.step)?;
-                Ok(Arc::new(exec))
-            }
-            Err(children) => internal_err!("FusedExec has one input, not {}", children.len()),
-        }
+        let input = only_input(self.name(), children)?;
+        let exec = Self::try_new(input, Arc::clone(&self.definition), self.step)?;
+        Ok(Arc::new(exec))
     }
 
     fn execute(

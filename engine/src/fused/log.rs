@@ -21,15 +21,12 @@ use super::aggregator::{Aggregator, Argument};
 use super::definition::{Definition, Key, Lookup};
 use super::dimension::{Composed, Dimension, FIRST_ROW, dimension};
 use super::groups::KeySource;
-use crate::skew::{ColumnSketch, HotColumn, Role};
+use crate::skew::{ColumnSketch, HotColumn, Role, TOLD_KEYS};
 
 /// A table for a date is composed when it has one row for so many places.
 const PLACES_PER_ROW: usize = 8;
 /// Beyond so many runs of equal dates a batch is sorted by date first.
 const MAX_RUNS: usize = 16;
-
-/// Hot keys that a task tells of a column.
-const TOLD_KEYS: usize = 48;
 
 /// Turns batches of the log into groups of an [`Aggregator`].
 pub(super) struct LogReader {

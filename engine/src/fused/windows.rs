@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use chrono::{Datelike, NaiveDate};
+use chrono::NaiveDate;
 use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::{
@@ -33,7 +33,7 @@ use crate::error::Result;
 use crate::progress::ScanProgress;
 use crate::session::Session;
 use crate::skew::{self, SkewReport};
-use crate::source::DATE_COLUMN;
+use crate::source::{DATE_COLUMN, days_since_epoch};
 
 /// The key that says of which day a group is.
 const DATE_KEY: usize = 0;
@@ -199,6 +199,5 @@ impl Source {
 
 /// As Arrow's Date32.
 fn days_of(window: &RangeInclusive<NaiveDate>) -> RangeInclusive<i32> {
-    let days = |date: &NaiveDate| date.num_days_from_ce() - NaiveDate::default().num_days_from_ce();
-    days(window.start())..=days(window.end())
+    days_since_epoch(*window.start())..=days_since_epoch(*window.end())
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{DataFusionError, Result, internal_err};
+use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
@@ -21,6 +21,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use super::top_per_group::TopPerGroup;
 use super::{RANK_COLUMN, Ranking};
+use crate::operator::only_input;
 
 /// Which of the two steps an operator does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,13 +137,9 @@ impl ExecutionPlan for RankExec {
         self: Arc<Self>,
         children: Vec<Arc<dyn ExecutionPlan>>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        match <[_; 1]>::try_from(children) {
-            Ok([input]) => {
-                let exec = Self::try_new(input, Arc::clone(&self.ranking), self.mode)?;
-                Ok(Arc::new(exec))
-            }
-            Err(children) => internal_err!("RankExec has one input, not {}", children.len()),
-        }
+        let input = only_input(self.name(), children)?;
+        let exec = Self::try_new(input, Arc::clone(&self.ranking), self.mode)?;
+        Ok(Arc::new(exec))
     }
 
     fn execute(

@@ -10,9 +10,7 @@ use datafusion::arrow::compute::take_arrays;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{
-    ColumnStatistics, DataFusionError, Result, ScalarValue, Statistics, internal_err,
-};
+use datafusion::common::{ColumnStatistics, DataFusionError, Result, ScalarValue, Statistics};
 use datafusion::execution::TaskContext;
 use datafusion::physical_expr::expressions::{Column, in_list, lit};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
@@ -27,14 +25,13 @@ use datafusion::physical_plan::{
 use futures::{TryStreamExt, stream};
 
 use crate::fused::column_name;
-use crate::skew::{ColumnSketch, HotColumn, Role, tell};
+use crate::operator::only_input;
+use crate::skew::{ColumnSketch, HotColumn, Role, TOLD_KEYS, tell};
 
 /// The column of the key, in the type that both sides have.
 pub(super) const KEY: &str = "__join_key";
 /// The column of the salt.
 pub(super) const SALT: &str = "__join_salt";
-/// Hot keys that a task tells.
-const TOLD_KEYS: usize = 48;
 
 /// Whether an expression is the salt of a side.
 pub(crate) fn is_salt(expr: &Arc<dyn PhysicalExpr>) -> bool {
@@ -183,14 +180,10 @@ impl ExecutionPlan for SaltExec {
         self: Arc<Self>,
         children: Vec<Arc<dyn ExecutionPlan>>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        match <[_; 1]>::try_from(children) {
-            Ok([input]) => {
-                let salting = Arc::clone(&self.salting);
-                let exec = Self::try_new(input, Arc::clone(&self.key), salting, self.side)?;
-                Ok(Arc::new(exec))
-            }
-            Err(children) => internal_err!("SaltExec has one input, not {}", children.len()),
-        }
+        let input = only_input(self.name(), children)?;
+        let salting = Arc::clone(&self.salting);
+        let exec = Self::try_new(input, Arc::clone(&self.key), salting, self.side)?;
+        Ok(Arc::new(exec))
     }
 
     fn child_stats_requests(&self, partition: Option<usize>) -> Vec<ChildStats> {

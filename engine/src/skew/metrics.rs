@@ -15,6 +15,9 @@ const HOT: &str = "hot";
 const NOTE: &str = "note";
 const ROLES: [(Role, &str); 2] = [(Role::GroupKey, "group"), (Role::JoinKey, "join")];
 
+/// Hot keys that a task tells of a column.
+pub(crate) const TOLD_KEYS: usize = 48;
+
 /// Tells what a task found in a column.
 pub(crate) fn tell(metrics: &ExecutionPlanMetricsSet, partition: usize, found: &HotColumn) {
     let Some((_, role)) = ROLES.iter().find(|(role, _)| *role == found.role) else {

@@ -239,10 +239,7 @@ impl SourceTable {
         let file_columns = self.table_schema.file_schema().fields().len();
         for (i, column) in all.column_statistics.iter_mut().enumerate() {
             let (min, max) = match i < file_columns {
-                true => self.bounds(|stats| {
-                    let column = &stats.column_statistics[i];
-                    (column.min_value.get_value(), column.max_value.get_value())
-                }),
+                true => self.bounds(i),
                 false => self.date_bounds(),
             };
             // Files may say anything: nothing is to be answered from these alone.
@@ -252,14 +249,14 @@ impl SourceTable {
         all
     }
 
-    /// The smallest and the largest value over all files; none where one doesn't say.
-    fn bounds<'a>(
-        &'a self,
-        of: impl Fn(&'a Statistics) -> (Option<&'a ScalarValue>, Option<&'a ScalarValue>),
-    ) -> (Option<ScalarValue>, Option<ScalarValue>) {
+    /// The smallest and the largest value of a file's column over all files; none where one doesn't
+    /// say.
+    fn bounds(&self, column: usize) -> (Option<ScalarValue>, Option<ScalarValue>) {
         let mut bounds: Option<(ScalarValue, ScalarValue)> = None;
         for (_, stats) in &self.files {
-            let (Some(min), Some(max)) = of(stats) else {
+            let column = &stats.column_statistics[column];
+            let values = (column.min_value.get_value(), column.max_value.get_value());
+            let (Some(min), Some(max)) = values else {
                 return (None, None);
             };
             // A file of nulls only has none.
@@ -280,10 +277,7 @@ impl SourceTable {
     /// The smallest and the largest value of a column, if all files tell theirs.
     pub fn range(&self, column: &str) -> Option<(ScalarValue, ScalarValue)> {
         let index = self.table_schema.file_schema().index_of(column).ok()?;
-        let (min, max) = self.bounds(|stats| {
-            let column = &stats.column_statistics[index];
-            (column.min_value.get_value(), column.max_value.get_value())
-        });
+        let (min, max) = self.bounds(index);
         min.zip(max)
     }
 
@@ -421,7 +415,7 @@ fn longest_first<T>(mut work: Vec<(u64, T)>, groups: usize) -> Vec<(u64, Vec<T>)
 }
 
 /// Days since 1970-01-01, as Arrow's Date32.
-fn days_since_epoch(date: NaiveDate) -> i32 {
+pub(crate) fn days_since_epoch(date: NaiveDate) -> i32 {
     date.num_days_from_ce() - NaiveDate::default().num_days_from_ce()
 }
 

@@ -22,6 +22,7 @@ use datafusion::physical_plan::{
 };
 use futures::{StreamExt, stream};
 
+use crate::operator::only_input;
 use crate::rank::best_rows::BestRows;
 use crate::rank::exec::slices;
 
@@ -147,13 +148,9 @@ impl ExecutionPlan for GroupLimitExec {
         self: Arc<Self>,
         children: Vec<Arc<dyn ExecutionPlan>>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        match <[_; 1]>::try_from(children) {
-            Ok([input]) => {
-                let (groups, order) = (self.groups.clone(), self.order.clone());
-                Ok(Arc::new(Self::try_new(input, groups, order, self.limit)?))
-            }
-            Err(children) => internal_err!("GroupLimitExec has one input, not {}", children.len()),
-        }
+        let input = only_input(self.name(), children)?;
+        let (groups, order) = (self.groups.clone(), self.order.clone());
+        Ok(Arc::new(Self::try_new(input, groups, order, self.limit)?))
     }
 
     fn child_stats_requests(&self, partition: Option<usize>) -> Vec<ChildStats> {
