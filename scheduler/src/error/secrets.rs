@@ -1,6 +1,8 @@
 //! What a store answers can hold the name of a key, a session's token, and the signature of a
 //! request with all that was signed. Nothing of that goes into records, answers or logs.
 
+use std::cmp::Reverse;
+
 /// What stands in its place.
 const LEFT_OUT: char = '…';
 /// Parts of signed addresses and of headers. In lower case.
@@ -19,7 +21,8 @@ const KEY_LENGTH: usize = 20;
 /// A text without what must not be told: of answers in XML their code and message stay, of
 /// addresses all but names, passwords and signatures.
 pub fn scrub(text: &str) -> String {
-    without_parameters(&without_user_info(&without_xml(text)))
+    // Parameters first: a value may hold what ends a host, and hide that a name comes before it.
+    without_user_info(&without_parameters(&without_xml(text)))
 }
 
 /// `<Error><Code>c</Code><Message>m</Message>…</Error>` becomes `c: m`.
@@ -62,16 +65,15 @@ fn without_user_info(text: &str) -> String {
         kept.push_str("://");
         let ends = |c: char| c.is_whitespace() || matches!(c, '/' | '?' | '#' | '"' | '\'' | ')');
         let end = after.find(ends).unwrap_or(after.len());
-        let (authority, tail) = after.split_at(end);
-        match authority.rsplit_once('@') {
-            None => kept.push_str(authority),
-            Some((_, host)) => {
+        // What stands for a host may be the scheme of another address.
+        rest = match after[..end].rfind('@') {
+            None => after,
+            Some(at) => {
                 kept.push(LEFT_OUT);
                 kept.push('@');
-                kept.push_str(host);
+                &after[at + 1..]
             }
-        }
-        rest = tail;
+        };
     }
     kept.push_str(rest);
     kept
@@ -116,7 +118,9 @@ fn next_secret(lower: &str, from: usize) -> Option<(usize, usize)> {
     };
     let parameters = PARAMETERS.iter().filter_map(|name| parameter(name));
     let keys = KEY_PREFIXES.iter().filter_map(|prefix| key(prefix));
-    let first = parameters.chain(keys).min()?;
+    // Of two that begin alike the longer one: a value may begin like a key.
+    let longer_first = |(start, end): &(usize, usize)| (*start, Reverse(*end));
+    let first = parameters.chain(keys).min_by_key(longer_first)?;
     Some((from + first.0, from + first.1))
 }
 
@@ -185,6 +189,12 @@ mod tests {
         for (said, told) in [
             ("at http://me:pass@host:9/x?y", "at http://…@host:9/x?y"),
             ("(https://a@b) and s3://c@d", "(https://…@b) and s3://…@d"),
+            (
+                "http://http://me:pass@host, http://a@http://b@c",
+                "http://http://…@host, http://…@http://…@c",
+            ),
+            ("http://signature=/x&me@host", "http://…@host"),
+            ("signature=AKIA0123456789ABCDEF/more", "signature=…"),
             (
                 "http://host/@me 'http://host/x@y'",
                 "http://host/@me 'http://host/x@y'",
