@@ -2,6 +2,7 @@
 
 mod broken;
 mod listing;
+mod packing;
 mod schema;
 mod table;
 
@@ -17,6 +18,10 @@ use datafusion::datasource::file_format::csv::CsvFormat;
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use datafusion::datasource::file_format::json::JsonFormat;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
+
+/// Read from the end of a Parquet file at first: a footer mostly fits. DataFusion's 512 KiB are more
+/// than many files have in all.
+const FOOTER_BYTES: usize = 64 << 10;
 
 /// How the rows of a file are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -66,7 +71,9 @@ impl Format {
     /// DataFusion's reader for files of this format and compression.
     fn reader(self, compression: FileCompressionType) -> Arc<dyn FileFormat> {
         match self {
-            Self::Parquet => Arc::new(ParquetFormat::default()),
+            Self::Parquet => {
+                Arc::new(ParquetFormat::default().with_metadata_size_hint(Some(FOOTER_BYTES)))
+            }
             Self::Csv { delimiter, header } => Arc::new(
                 CsvFormat::default()
                     .with_delimiter(delimiter)

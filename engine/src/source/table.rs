@@ -1,6 +1,5 @@
 //! A table over a fixed list of files.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -12,6 +11,7 @@ use datafusion::common::{Result as DataFusionResult, ScalarValue, Statistics, pr
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder};
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::execution::object_store::ObjectStoreUrl;
@@ -22,16 +22,14 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 
 use super::listing::{SourceFile, SourcePath};
-use super::{Format, schema, strip_compression};
+use super::packing::{Packed, Piece, RowGroup, pack, pack_dates, row_groups};
+use super::{FOOTER_BYTES, Format, schema, strip_compression};
 use crate::error::{Error, Result};
 use crate::location::Location;
 use crate::session::Session;
 
 /// The column that holds a row's calendar date.
 pub const DATE_COLUMN: &str = "date";
-
-/// A group of whole dates may have so much of its share.
-const MAX_IMBALANCE: f64 = 1.2;
 
 /// Footers read at once.
 const CONCURRENT_FOOTERS: usize = 16;
@@ -45,11 +43,29 @@ pub struct SourceTable {
     reader: Arc<dyn FileFormat>,
     compression: FileCompressionType,
     table_schema: TableSchema,
-    files: Vec<(SourceFile, Arc<Statistics>)>,
+    files: Vec<OpenFile>,
     /// Columns whose values occur once, but for nulls.
     unique_keys: Vec<String>,
     /// Whether all files have the same columns.
     one_schema: bool,
+}
+
+/// A file, and what it says of itself.
+#[derive(Clone)]
+struct OpenFile {
+    file: SourceFile,
+    statistics: Arc<Statistics>,
+    row_groups: Arc<[RowGroup]>,
+}
+
+impl Packed for OpenFile {
+    fn file(&self) -> &SourceFile {
+        &self.file
+    }
+
+    fn row_groups(&self) -> &[RowGroup] {
+        &self.row_groups
+    }
 }
 
 impl std::fmt::Debug for SourceTable {
@@ -120,19 +136,37 @@ impl SourceTable {
         let table_schema = table_schema(&file_schema, &files);
         // The schema of the file's own columns: partition values come behind them.
         let columns = table_schema.file_schema();
-        let inferred: Vec<BoxFuture<'_, DataFusionResult<Statistics>>> = files
-            .iter()
+        let footers = &state.runtime_env().cache_manager.get_file_metadata_cache();
+        let opened: Vec<BoxFuture<'_, DataFusionResult<OpenFile>>> = files
+            .into_iter()
             .map(|file| {
-                let columns = Arc::clone(columns);
-                reader.infer_stats(&state, &store, columns, &file.meta)
+                let opened = async {
+                    let of_table = Arc::clone(columns);
+                    let statistics = reader.infer_stats(&state, &store, of_table, &file.meta);
+                    let statistics = Arc::new(statistics.await?);
+                    let row_groups = match format {
+                        Format::Parquet => {
+                            // Read before: it comes from the cache.
+                            let footer = DFParquetMetadata::new(store.as_ref(), &file.meta)
+                                .with_metadata_size_hint(Some(FOOTER_BYTES))
+                                .with_file_metadata_cache(Some(Arc::clone(footers)));
+                            row_groups(footer.fetch_metadata().await?.as_ref(), columns)
+                        }
+                        Format::Csv { .. } | Format::Json => Vec::new(),
+                    };
+                    Ok(OpenFile {
+                        file,
+                        statistics,
+                        row_groups: row_groups.into(),
+                    })
+                };
+                opened.boxed()
             })
             .collect();
-        let statistics: Vec<Statistics> = stream::iter(inferred)
+        let files = stream::iter(opened)
             .buffered(CONCURRENT_FOOTERS)
             .try_collect()
             .await?;
-        let statistics = statistics.into_iter().map(Arc::new);
-        let files = files.into_iter().zip(statistics).collect();
         Ok(Self {
             store_url: base.object_store_url()?,
             base,
@@ -164,7 +198,7 @@ impl SourceTable {
     /// Names the files as they were listed, and how they are read: another version of any of them
     /// gives another text.
     pub(crate) fn identity(&self) -> String {
-        let files = self.files.iter().map(|(file, _)| {
+        let files = self.files().map(|file| {
             let meta = &file.meta;
             let etag = meta.e_tag.as_deref().unwrap_or_default();
             let modified = meta.last_modified.timestamp_micros();
@@ -193,7 +227,8 @@ impl SourceTable {
                 _ => unknown(),
             }
         };
-        self.files.iter().map(|(_, stats)| range(stats)).collect()
+        let files = self.files.iter();
+        files.map(|open| range(&open.statistics)).collect()
     }
 
     /// The same table with only the files for which `keep` says so, given their places.
@@ -211,14 +246,14 @@ impl SourceTable {
 
     /// The files, in order of their paths.
     pub fn files(&self) -> impl ExactSizeIterator<Item = &SourceFile> {
-        self.files.iter().map(|(file, _)| file)
+        self.files.iter().map(|open| &open.file)
     }
 
     /// Rows of all files; `None` where a format doesn't say without reading (CSV, JSON).
     pub fn rows(&self) -> Option<u64> {
         self.files
             .iter()
-            .map(|(_, stats)| match stats.num_rows {
+            .map(|open| match open.statistics.num_rows {
                 Precision::Exact(rows) => Some(rows as u64),
                 _ => None,
             })
@@ -227,7 +262,7 @@ impl SourceTable {
 
     /// Bytes of all files as stored.
     pub fn bytes(&self) -> u64 {
-        self.files.iter().map(|(file, _)| file.meta.size).sum()
+        self.files().map(|file| file.meta.size).sum()
     }
 
     fn statistics_of_all(&self) -> Statistics {
@@ -253,8 +288,8 @@ impl SourceTable {
     /// say.
     fn bounds(&self, column: usize) -> (Option<ScalarValue>, Option<ScalarValue>) {
         let mut bounds: Option<(ScalarValue, ScalarValue)> = None;
-        for (_, stats) in &self.files {
-            let column = &stats.column_statistics[column];
+        for open in &self.files {
+            let column = &open.statistics.column_statistics[column];
             let values = (column.min_value.get_value(), column.max_value.get_value());
             let (Some(min), Some(max)) = values else {
                 return (None, None);
@@ -282,7 +317,7 @@ impl SourceTable {
     }
 
     fn date_bounds(&self) -> (Option<ScalarValue>, Option<ScalarValue>) {
-        let dates = || self.files.iter().filter_map(|(file, _)| file.date);
+        let dates = || self.files().filter_map(|file| file.date);
         let scalar = |date| ScalarValue::Date32(Some(days_since_epoch(date)));
         (dates().min().map(scalar), dates().max().map(scalar))
     }
@@ -292,8 +327,12 @@ impl SourceTable {
         !self.table_schema.table_partition_cols().is_empty()
     }
 
-    fn partitioned_file(&self, file: &SourceFile) -> PartitionedFile {
-        let partitioned = PartitionedFile::new_from_meta(file.meta.clone());
+    fn partitioned_file(&self, piece: &Piece<'_, OpenFile>) -> PartitionedFile {
+        let file = &piece.file.file;
+        let mut partitioned = PartitionedFile::new_from_meta(file.meta.clone());
+        if let Some(range) = &piece.range {
+            partitioned = partitioned.with_range(range.start as i64, range.end as i64);
+        }
         if !self.has_dates() {
             return partitioned;
         }
@@ -324,16 +363,18 @@ impl TableProvider for SourceTable {
             return Ok(Arc::new(EmptyExec::new(schema)));
         }
         let partitions = state.config().target_partitions();
+        let all: Vec<usize> = (0..self.schema().fields().len()).collect();
+        let columns = projection.unwrap_or(&all);
         let by_date = match self.has_dates() {
-            true => pack_dates(&self.files, partitions),
+            true => pack_dates(&self.files, columns, partitions),
             false => None,
         };
         let whole_dates = by_date.is_some();
         let groups = by_date
-            .unwrap_or_else(|| pack(&self.files, partitions))
+            .unwrap_or_else(|| pack(&self.files, columns, partitions))
             .into_iter()
             .map(|group| {
-                let files = group.iter().map(|file| self.partitioned_file(file));
+                let files = group.iter().map(|piece| self.partitioned_file(piece));
                 FileGroup::new(files.collect())
             })
             .collect::<Vec<_>>();
@@ -354,64 +395,6 @@ impl TableProvider for SourceTable {
     fn statistics(&self) -> Option<Statistics> {
         Some(self.statistics_of_all())
     }
-}
-
-/// Packs files into at most `groups` groups of about the same bytes; those of a date follow on each
-/// other.
-fn pack(files: &[(SourceFile, Arc<Statistics>)], groups: usize) -> Vec<Vec<&SourceFile>> {
-    let files = files.iter().map(|(file, _)| (file.meta.size, file));
-    longest_first(files.collect(), groups)
-        .into_iter()
-        .map(|(_, mut group)| {
-            group.sort_by_key(|file| file.date);
-            group
-        })
-        .collect()
-}
-
-/// The same with whole dates, one after the other; none if a group would have much more than its
-/// share.
-fn pack_dates(
-    files: &[(SourceFile, Arc<Statistics>)],
-    groups: usize,
-) -> Option<Vec<Vec<&SourceFile>>> {
-    let mut dates: BTreeMap<Option<NaiveDate>, (u64, Vec<&SourceFile>)> = BTreeMap::new();
-    for (file, _) in files {
-        let (bytes, of_date) = dates.entry(file.date).or_default();
-        *bytes += file.meta.size;
-        of_date.push(file);
-    }
-    if dates.len() < groups {
-        return None;
-    }
-    let total: u64 = dates.values().map(|(bytes, _)| bytes).sum();
-    let packed = longest_first(dates.into_values().collect(), groups);
-    let most = packed.iter().map(|(bytes, _)| *bytes).max()?;
-    let share = total as f64 / groups as f64;
-    (most as f64 <= share * MAX_IMBALANCE).then(|| {
-        let packed = packed.into_iter();
-        packed
-            .map(|(_, mut group)| {
-                group.sort_by_key(|files| files[0].date);
-                group.into_iter().flatten().collect()
-            })
-            .collect()
-    })
-}
-
-/// Longest processing time first: each piece of work, given with its size, goes to the group that
-/// has least (Graham, "Bounds on Multiprocessing Timing Anomalies", 1969).
-fn longest_first<T>(mut work: Vec<(u64, T)>, groups: usize) -> Vec<(u64, Vec<T>)> {
-    work.sort_by_key(|(size, _)| std::cmp::Reverse(*size));
-    let mut packed: Vec<(u64, Vec<T>)> = Vec::new();
-    packed.resize_with(groups.clamp(1, work.len().max(1)), || (0, Vec::new()));
-    for (size, piece) in work {
-        if let Some((sum, group)) = packed.iter_mut().min_by_key(|(sum, _)| *sum) {
-            *sum += size;
-            group.push(piece);
-        }
-    }
-    packed
 }
 
 /// Days since 1970-01-01, as Arrow's Date32.
