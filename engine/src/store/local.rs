@@ -1,6 +1,7 @@
 //! [`LocalStore`]: a folder as an object store that honours conditional writes.
 
 mod folder;
+mod read;
 mod staged;
 #[cfg(test)]
 mod tests;
@@ -8,10 +9,12 @@ mod tests;
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
+use std::ops::Range;
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::future::{FutureExt, ready};
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
@@ -23,6 +26,7 @@ use object_store::{
 };
 
 use self::folder::{FolderLock, LOCK_NAME};
+use self::read::Buffers;
 use self::staged::Staged;
 
 /// A folder as an object store, with `PutMode::Update` and durable writes.
@@ -48,6 +52,7 @@ use self::staged::Staged;
 #[derive(Clone, Debug)]
 pub struct LocalStore {
     inner: LocalFileSystem,
+    buffers: Arc<Buffers>,
 }
 
 impl LocalStore {
@@ -55,6 +60,7 @@ impl LocalStore {
     pub fn new() -> Self {
         Self {
             inner: LocalFileSystem::new(),
+            buffers: Arc::default(),
         }
     }
 
@@ -66,6 +72,7 @@ impl LocalStore {
         folder::ensure(root.as_ref())?;
         Ok(Self {
             inner: LocalFileSystem::new_with_prefix(root)?,
+            buffers: Arc::default(),
         })
     }
 
@@ -138,6 +145,19 @@ impl ObjectStore for LocalStore {
             return Err(not_found(location));
         }
         self.inner.get_opts(location, options).await
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        let path = self.file_path(location)?;
+        let (location, ranges) = (location.clone(), ranges.to_vec());
+        let buffers = Arc::clone(&self.buffers);
+        blocking(move || {
+            let failed = |source| failure("read", &path, &location, source);
+            let file = File::open(&path).map_err(failed)?;
+            let read = ranges.iter().map(|range| buffers.read(&file, range));
+            read.collect::<io::Result<_>>().map_err(failed)
+        })
+        .await
     }
 
     fn delete_stream(
