@@ -110,14 +110,6 @@ impl Numbers {
         }
     }
 
-    fn set(&mut self, at: usize, number: u32) {
-        match self {
-            Self::Bytes(numbers) => numbers[at] = number as u8,
-            Self::Halves(numbers) => numbers[at] = number as u16,
-            Self::Words(numbers) => numbers[at] = number,
-        }
-    }
-
     fn size(&self) -> usize {
         match self {
             Self::Bytes(numbers) => numbers.len(),

@@ -260,40 +260,85 @@ fn short(view: u128, buffers: &[Buffer]) -> u128 {
     bytes | u128::from(length) << 120
 }
 
+/// No octet: a bit that none has.
+const NO_OCTET: u16 = 1 << 15;
+/// Octets by their decimal digits, four bits each, the first lowest; those of so many digits lie in a
+/// part of their own. Without zeros before other digits.
+static OCTETS: [u16; 3 << 12] = {
+    let mut octets = [NO_OCTET; 3 << 12];
+    let mut octet = 0;
+    while octet < 256 {
+        let [hundreds, tens, ones] = [octet / 100, octet / 10 % 10, octet % 10];
+        let at = match octet {
+            0..10 => ones,
+            10..100 => 1 << 12 | tens | ones << 4,
+            _ => 2 << 12 | hundreds | tens << 4 | ones << 8,
+        };
+        octets[at] = octet as u16;
+        octet += 1;
+    }
+    octets
+};
+
+/// A byte, eight times.
+const fn eight(byte: u8) -> u64 {
+    u64::from_le_bytes([byte; 8])
+}
+
+/// The top bit of each byte that is neither a digit nor a dot.
+#[inline]
+fn foreign(bytes: u64) -> u64 {
+    const LOW_BITS: u64 = eight(0x7f);
+    let (digit, dot) = (bytes ^ eight(b'0'), bytes ^ eight(b'.'));
+    let no_digit = ((digit & LOW_BITS) + eight(0x7f - 9)) | digit;
+    let no_dot = ((dot & LOW_BITS) + LOW_BITS) | dot;
+    no_digit & no_dot & !LOW_BITS
+}
+
+/// The lower halves of eight bytes, side by side.
+#[inline]
+fn lower_halves(bytes: u64) -> u64 {
+    let halves = bytes & eight(0x0f);
+    let halves = (halves | halves >> 4) & 0x00ff_00ff_00ff_00ff;
+    let halves = (halves | halves >> 8) & 0x0000_ffff_0000_ffff;
+    (halves | halves >> 16) & 0xffff_ffff
+}
+
 /// An address such as 192.0.2.1, written as it usually is: four numbers below 256, no zero before
 /// another digit. Each address is so written in one way only.
 #[inline]
 fn ipv4(key: u128) -> Option<u32> {
-    const LOW_BITS: u128 = u128::from_le_bytes([0x7f; 16]);
-    const DOTS: u128 = u128::from_le_bytes([b'.'; 16]);
     let length = (key >> 120) as u32;
-    // The top bit of each byte that is a dot.
-    let other = key ^ DOTS;
-    let mut dots = !(((other & LOW_BITS) + LOW_BITS) | other | LOW_BITS);
-    if length < 7 || dots.count_ones() != 3 {
+    if length < 7 {
         return None;
     }
-    let (mut address, mut start) = (0, 0);
-    let mut valid = true;
+    let (low, high) = (key as u64, (key >> 64) as u64 & u64::MAX >> 8);
+    let in_low = u64::MAX >> (8 * (8 - length.min(8)));
+    let in_high = (1 << (8 * length.saturating_sub(8))) - 1;
+    if (foreign(low) & in_low | foreign(high) & in_high) != 0 {
+        return None;
+    }
+    // Four bits of a digit are its value, of a dot 0xE.
+    let text = lower_halves(low) | lower_halves(high) << 32;
+    let mut dots = text >> 3 & text >> 2 & text >> 1 & 0x1111_1111_1111_1111;
+    let (mut address, mut start, mut seen) = (0, 0u32, 0);
     for part in 0..4 {
         let end = match part {
-            3 => length,
-            _ => dots.trailing_zeros() / 8,
+            3 => 4 * length,
+            // Without a dot it lies behind all texts.
+            _ => dots.trailing_zeros(),
         };
         dots &= dots.wrapping_sub(1);
-        let digits = end.wrapping_sub(start);
-        valid &= digits.wrapping_sub(1) < 3;
-        // '0' to '9' become 0 to 9, all others more; as if there were zeros before them.
-        let text = (key >> (8 * start)) as u32 ^ 0x30_30_30;
-        let aligned = (text << (8 * (3 - digits.min(3)))) & 0xff_ff_ff;
-        let [hundreds, tens, ones, _] = aligned.to_le_bytes().map(u32::from);
-        let value = 100 * hundreds + 10 * tens + ones;
-        let first = (text & 0xff) != 0;
-        valid &= hundreds <= 9 && tens <= 9 && ones <= 9 && value <= 255 && (first || digits == 1);
-        address = address << 8 | value;
-        start = end + 1;
+        let bits = end.wrapping_sub(start);
+        let digits = (text >> (start & 63)) as u32 & ((1 << (bits & 31)) - 1) & 0xfff;
+        // Of no digit or more than three beyond the table.
+        let at = (bits.wrapping_sub(4) >> 2) << 12 | digits;
+        let octet = OCTETS.get(at as usize).copied().unwrap_or(NO_OCTET);
+        seen |= octet;
+        address = address << 8 | u32::from(octet & 0xff);
+        start = end.wrapping_add(4);
     }
-    valid.then_some(address)
+    (seen < NO_OCTET && dots == 0).then_some(address)
 }
 
 /// The third word of a view, the buffer that the text lies in.
@@ -414,7 +459,7 @@ struct Place {
 }
 
 impl Places {
-    const BITS: u32 = 13;
+    const BITS: u32 = 16;
     /// Comparing more buffers for each batch costs more than it saves.
     const MOST_BUFFERS: usize = 16;
 

@@ -13,7 +13,7 @@ use super::{HotColumn, HotKey, Role};
 const COUNTERS: usize = 1 << 10;
 /// From this row of a task on, one of so many rows is looked at: counting each would take longer
 /// than ranking it. Primes, for rows may repeat in a rhythm.
-const STRIDES: [(u64, u64); 3] = [(0, 1), (1 << 14, 17), (1 << 18, 1021)];
+const STRIDES: [(u64, u64); 4] = [(0, 1), (1 << 14, 17), (1 << 18, 1021), (1 << 22, 4093)];
 /// Texts are told up to so many bytes.
 const MAX_TEXT: usize = 120;
 

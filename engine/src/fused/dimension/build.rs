@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringViewArray};
-use datafusion::arrow::compute::cast;
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, Int64Array, StringViewArray, UInt32Array,
+};
+use datafusion::arrow::compute::{cast, take};
 use datafusion::arrow::datatypes::{DataType, SchemaRef, UInt64Type};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err, exec_err};
@@ -15,7 +17,7 @@ use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::StreamExt;
 
 use super::{Dimension, FIRST_ROW, Keys, Large, NO_MATCH, Numbers};
-use crate::fused::groups::{is_dense_integer, is_text};
+use crate::fused::groups::{integers, is_dense_integer, is_text};
 
 /// Keys index an array if it has at most so many places for each.
 const PLACES_PER_KEY: usize = 8;
@@ -34,7 +36,7 @@ pub(super) fn array_fits(span: i128, keys: usize) -> bool {
 struct Builder {
     keys: Keys,
     large: Large,
-    attributes: Option<Box<dyn GroupValues>>,
+    attributes: Option<Attributes>,
     numbers: Vec<usize>,
     repeated: Vec<String>,
     /// Rows to come, as far as is known.
@@ -48,10 +50,7 @@ impl Builder {
         let attributes = schema.project(&(1..schema.fields().len()).collect::<Vec<_>>())?;
         let attributes = match attributes.fields().is_empty() {
             true => None,
-            false => Some(new_group_values(
-                Arc::new(attributes),
-                &GroupOrdering::None,
-            )?),
+            false => Some(Attributes::new(Arc::new(attributes))?),
         };
         let keys = match key {
             t if is_dense_integer(t) || *t == DataType::UInt64 => Keys::Array {
@@ -79,13 +78,13 @@ impl Builder {
         }
         self.rows += rows;
         match &mut self.attributes {
-            Some(attributes) => attributes.intern(&batch.columns()[1..], &mut self.numbers)?,
+            Some(attributes) => attributes.number(&batch.columns()[1..], &mut self.numbers)?,
             None => {
                 self.numbers.clear();
                 self.numbers.resize(rows, 0);
             }
         }
-        let largest = self.attributes.as_ref().map_or(1, |a| a.len()) + FIRST_ROW as usize;
+        let largest = self.attributes.as_ref().map_or(1, |a| a.values.len()) + FIRST_ROW as usize;
         let largest = u32::try_from(largest)
             .map_err(|_| exec_datafusion_err!("a dimension has too many different attributes"))?;
         let numbered = |n: &usize| *n as u32 + FIRST_ROW;
@@ -118,23 +117,26 @@ impl Builder {
         let keys = cast(batch.column(0), &DataType::Int64)?;
         let keys: &Int64Array = keys.as_primitive();
         self.make_room(keys, largest);
-        for (key, number) in keys.iter().zip(self.numbers.iter().map(numbered)) {
-            let Some(key) = key else {
-                continue;
-            };
-            let before = match &mut self.keys {
-                Keys::Array { base, numbers } => {
-                    let at = key.wrapping_sub(*base) as usize;
-                    let before = numbers.get(at).filter(|before| *before != NO_MATCH);
-                    numbers.set(at, number);
-                    before
-                }
-                Keys::Integers(known) => known.insert(key, number),
-                Keys::Texts(_) => None,
-            };
-            if before.is_some() && self.repeated.len() < EXAMPLES {
-                self.repeated.push(key.to_string());
+        let repeated = &mut self.repeated;
+        let mut repeat = |key: i64| {
+            if repeated.len() < EXAMPLES {
+                repeated.push(key.to_string());
             }
+        };
+        let rows = &self.numbers;
+        match &mut self.keys {
+            Keys::Array { base, numbers } => match numbers {
+                Numbers::Bytes(places) => fill(keys, *base, places, rows, |n| n as u8, repeat),
+                Numbers::Halves(places) => fill(keys, *base, places, rows, |n| n as u16, repeat),
+                Numbers::Words(places) => fill(keys, *base, places, rows, |n| n, repeat),
+            },
+            Keys::Integers(known) => {
+                let rows = keys.iter().zip(rows.iter().map(numbered));
+                let rows = rows.filter_map(|(key, number)| key.map(|key| (key, number)));
+                rows.filter(|(key, number)| known.insert(*key, *number).is_some())
+                    .for_each(|(key, _)| repeat(key));
+            }
+            Keys::Texts(_) => {}
         }
         Ok(())
     }
@@ -182,7 +184,7 @@ impl Builder {
         let attributes = Arc::new(schema.project(&columns)?);
         let attributes = match &mut self.attributes {
             Some(values) => {
-                let values = values.emit(EmitTo::All)?.into_iter();
+                let values = values.values.emit(EmitTo::All)?.into_iter();
                 let values = values.zip(attributes.fields());
                 let values: Vec<ArrayRef> = values
                     .map(|(values, field)| Ok(cast(&values, field.data_type())?))
@@ -206,6 +208,153 @@ impl Builder {
             attributes,
             repeated: self.repeated,
         })
+    }
+}
+
+/// Puts the numbers of rows into an array of keys, wide enough for both, and tells the keys that
+/// were there before.
+fn fill<N: Copy + PartialEq>(
+    keys: &Int64Array,
+    base: i64,
+    places: &mut [N],
+    rows: &[usize],
+    narrow: impl Fn(u32) -> N,
+    mut repeat: impl FnMut(i64),
+) {
+    let none = narrow(NO_MATCH);
+    let mut put = |key: i64, row: usize| {
+        let place = &mut places[key.wrapping_sub(base) as usize];
+        if *place != none {
+            repeat(key);
+        }
+        *place = narrow(row as u32 + FIRST_ROW);
+    };
+    match keys.null_count() {
+        0 => {
+            let rows = keys.values().iter().zip(rows);
+            rows.for_each(|(key, row)| put(*key, *row));
+        }
+        _ => {
+            let rows = keys.iter().zip(rows);
+            rows.for_each(|(key, row)| key.into_iter().for_each(|key| put(key, *row)));
+        }
+    }
+}
+
+/// The different rows of attributes, numbered as they come.
+struct Attributes {
+    values: Box<dyn GroupValues>,
+    /// Of a single column of integers what is known already: hashing each of millions of rows, of
+    /// which nearly all repeat a value, would take longer than decoding them.
+    known: KnownIntegers,
+    numbers: Vec<usize>,
+}
+
+impl Attributes {
+    fn new(schema: SchemaRef) -> Result<Self> {
+        Ok(Self {
+            values: new_group_values(schema, &GroupOrdering::None)?,
+            known: KnownIntegers::default(),
+            numbers: Vec::new(),
+        })
+    }
+
+    fn number(&mut self, columns: &[ArrayRef], out: &mut Vec<usize>) -> Result<()> {
+        let integers = match columns {
+            [column] => integers(column),
+            _ => None,
+        };
+        let Some(integers) = integers else {
+            return self.values.intern(columns, out);
+        };
+        out.clear();
+        out.extend(integers.values().iter().map(|value| self.known.get(*value)));
+        if let Some(nulls) = integers.nulls() {
+            let null = self.known.null;
+            (!nulls.inner())
+                .set_indices()
+                .for_each(|row| out[row] = null);
+        }
+        if !out.contains(&UNKNOWN) {
+            return Ok(());
+        }
+        let is_new = |row: &u32| out[*row as usize] == UNKNOWN;
+        let new: UInt32Array = (0..out.len() as u32).filter(is_new).collect();
+        self.values
+            .intern(&[take(&columns[0], &new, None)?], &mut self.numbers)?;
+        self.known.make_room(&integers);
+        for (row, number) in new.values().iter().zip(&self.numbers) {
+            let row = *row as usize;
+            let value = integers.is_valid(row).then(|| integers.value(row));
+            out[row] = *number;
+            self.known.put(value, *number);
+        }
+        Ok(())
+    }
+}
+
+/// Stands for the number of a value that has none yet.
+const UNKNOWN: usize = usize::MAX;
+/// Values of [`KnownIntegers`] at most: all dates of a thousand years.
+const MOST_KNOWN: i128 = 1 << 19;
+
+/// Numbers of integers that lie close together.
+struct KnownIntegers {
+    base: i64,
+    numbers: Vec<usize>,
+    null: usize,
+}
+
+impl Default for KnownIntegers {
+    fn default() -> Self {
+        Self {
+            base: 0,
+            numbers: Vec::new(),
+            null: UNKNOWN,
+        }
+    }
+}
+
+impl KnownIntegers {
+    #[inline]
+    fn get(&self, value: i64) -> usize {
+        let at = value.wrapping_sub(self.base) as u64 as usize;
+        self.numbers.get(at).copied().unwrap_or(UNKNOWN)
+    }
+
+    /// Makes room for these too, unless they lie too far apart.
+    fn make_room(&mut self, values: &Int64Array) {
+        let min = datafusion::arrow::compute::min(values);
+        let max = datafusion::arrow::compute::max(values);
+        let Some((mut min, mut max)) = min.zip(max) else {
+            return;
+        };
+        if !self.numbers.is_empty() {
+            min = min.min(self.base);
+            max = max.max(self.base + (self.numbers.len() as i64 - 1));
+        }
+        let span = i128::from(max) - i128::from(min) + 1;
+        if span > MOST_KNOWN || span == self.numbers.len() as i128 {
+            return;
+        }
+        let mut numbers = vec![UNKNOWN; span as usize];
+        let before = self.base.wrapping_sub(min) as usize;
+        if !self.numbers.is_empty() {
+            numbers[before..before + self.numbers.len()].copy_from_slice(&self.numbers);
+        }
+        (self.base, self.numbers) = (min, numbers);
+    }
+
+    fn put(&mut self, value: Option<i64>, number: usize) {
+        match value {
+            None => self.null = number,
+            Some(value) => {
+                let at = value.wrapping_sub(self.base) as u64 as usize;
+                if let Some(place) = self.numbers.get_mut(at) {
+                    *place = number;
+                }
+            }
+        }
     }
 }
 
@@ -241,4 +390,42 @@ pub(super) async fn build(
         ended.map_err(|e| DataFusionError::External(Box::new(e)))?;
     }
     builder.finish(&schema)
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::datatypes::{Field, Schema};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// As by DataFusion's own numbering, whose first sight of a value decides.
+        #[test]
+        fn integers_are_numbered_as_they_come(
+            batches in prop::collection::vec(
+                prop::collection::vec(
+                    prop::option::weighted(0.9, prop_oneof![
+                        6 => -40i64..40,
+                        2 => 1_000i64..90_000,
+                        1 => any::<i64>(),
+                    ]),
+                    0..60,
+                ),
+                0..8,
+            ),
+        ) {
+            let field = Field::new("a", DataType::Int64, true);
+            let schema = Arc::new(Schema::new(vec![field]));
+            let mut plain = new_group_values(Arc::clone(&schema), &GroupOrdering::None).unwrap();
+            let mut attributes = Attributes::new(schema).unwrap();
+            let (mut expected, mut found) = (Vec::new(), Vec::new());
+            for batch in &batches {
+                let column: ArrayRef = Arc::new(batch.iter().copied().collect::<Int64Array>());
+                plain.intern(&[Arc::clone(&column)], &mut expected).unwrap();
+                attributes.number(&[column], &mut found).unwrap();
+                prop_assert_eq!(&found, &expected);
+            }
+        }
+    }
 }
