@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use chrono::NaiveDate;
 use datafusion::arrow::array::RecordBatch;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use rankmill_engine::skew::SkewReport;
 use rankmill_engine::{Location, ScanProgress, Session};
@@ -31,6 +31,8 @@ use crate::spec::{Params, Spec};
 const MAX_ATTEMPTS: usize = 3;
 /// Commit points read at once.
 const CONCURRENT_READS: usize = 16;
+/// Dates published at once: nearly all of the time is spent waiting for the store.
+const PUBLISHED_AT_ONCE: usize = 4;
 /// The rows of a published result.
 pub(crate) const PARQUET_NAME: &str = "part-0.parquet";
 /// The same rows for the serving layer.
@@ -271,20 +273,41 @@ impl Pass<'_> {
         report.scanned.add(computed.scanned);
         self.observer.skewed(&computed.skew);
         report.skew.add(computed.skew.clone());
-        for date in todo {
-            let Some(publication) = publications.remove(&date) else {
-                continue;
-            };
-            let totals = computed.totals.get(&date);
-            if let Some(totals) = totals {
-                report.rows += totals.rows;
-                report.null_items += totals.null_items;
-                self.add_unmatched(report, &inputs, &totals.unmatched);
+        // One after the other where each is compared with the one before.
+        let at_once = match self.spec.compares_ranks() {
+            true => 1,
+            false => PUBLISHED_AT_ONCE,
+        };
+        for dates in todo.chunks(at_once) {
+            let mut publishing: Vec<BoxFuture<'_, _>> = Vec::new();
+            for date in dates {
+                let Some(publication) = publications.remove(date) else {
+                    continue;
+                };
+                let totals = computed.totals.get(date);
+                if let Some(totals) = totals {
+                    report.rows += totals.rows;
+                    report.null_items += totals.null_items;
+                    self.add_unmatched(report, &inputs, &totals.unmatched);
+                }
+                let rows = computed.rows_of(&self.spec, *date)?;
+                self.observer.publishing(*date);
+                let published = publish(self, publication, &inputs, *date, rows);
+                publishing.push(published.map(|outcome| (*date, outcome)).boxed());
             }
-            let rows = computed.rows_of(&self.spec, date)?;
-            self.observer.publishing(date);
-            let outcome = publish(self, publication, &inputs, date, rows).await?;
-            self.done(report, date, outcome);
+            // All of them end, also where one fails: what is public is reported.
+            let mut failed = None;
+            for (date, outcome) in join_all(publishing).await {
+                match outcome {
+                    Ok(outcome) => self.done(report, date, outcome),
+                    Err(error) => {
+                        failed.get_or_insert(error);
+                    }
+                }
+            }
+            if let Some(error) = failed {
+                return Err(error);
+            }
         }
         Ok(postponed)
     }

@@ -173,6 +173,7 @@ impl Publication {
     /// Leaves another `changed.json` and moves `latest.json` on. They are only hints: failing to
     /// write them fails nothing.
     async fn hint_at(&self, commit: &Commit) {
+        let _turn = self.target.hints.lock().await;
         if let Err(error) = mark::leave(&self.target, commit).await {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(date = %self.date, error, "changed.json was not updated");

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use chrono::NaiveDate;
+use futures::lock::Mutex;
 use object_store::path::{Path, PathPart};
 use object_store::{
     Error as StoreError, ObjectStore, ObjectStoreExt, PutMode, PutResult, UpdateVersion,
@@ -21,6 +22,9 @@ pub struct Target {
     prefix: Path,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) retry: Retry,
+    /// Dates of one run that are published at once write the hints by turns: they would only wait for
+    /// each other's conditional writes to fail.
+    pub(super) hints: Arc<Mutex<()>>,
 }
 
 /// A commit point as it was read: what it says, and what to write against.
@@ -38,6 +42,7 @@ impl Target {
             prefix,
             clock: Arc::new(SystemClock),
             retry: Retry::default(),
+            hints: Arc::default(),
         }
     }
 
