@@ -40,6 +40,18 @@ const MAX_MESSAGE_BYTES: u32 = 256 << 20;
 /// A dimension up to this size is sent to every executor; a larger one is shuffled with the log.
 const BROADCAST_BYTES: usize = 1 << 30;
 
+/// Which of Ballista's planners cuts a plan into stages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Planner {
+    /// Once, before it begins. What it is given is the session's own physical plan, so that plans of
+    /// a shape that goes wrong on executors are known before.
+    #[default]
+    Static,
+    /// Again after each stage. It plans by itself from the logical plan, with its own physical rules
+    /// in place of the session's. For comparison: runs are not better for it.
+    Adaptive,
+}
+
 /// How a scheduler runs its cluster.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -57,6 +69,8 @@ pub struct Options {
     /// Partitions of a scan for each slot of the cluster: more even out tasks of unequal length
     /// and repeat less when one fails, fewer cost less.
     pub partitions_per_slot: usize,
+    /// What cuts plans into stages.
+    pub planner: Planner,
     /// Certificates for the connections between the nodes.
     pub tls: Option<NodeTls>,
 }
@@ -70,6 +84,7 @@ impl Default for Options {
             stall_timeout: Duration::from_secs(600),
             no_executor_timeout: Duration::from_secs(60),
             partitions_per_slot: 2,
+            planner: Planner::default(),
             tls: None,
         }
     }

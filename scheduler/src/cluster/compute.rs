@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use ballista_core::JobId;
+use ballista_core::config::BALLISTA_ADAPTIVE_PLANNER_ENABLED;
 use ballista_core::serde::protobuf::job_status::Status;
 use ballista_core::serde::protobuf::task_status;
+use ballista_scheduler::scheduler_server::event::SubmitPlan;
 use ballista_scheduler::state::execution_stage::ExecutionStage;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -23,7 +25,7 @@ use super::collect::{FetchError, fetch};
 use super::executors::{busy_slots, since_epoch};
 use super::shape::unsafe_operator;
 use super::watch::{Sighting, Trouble, Watch};
-use super::{Cluster, ballista_settings};
+use super::{Cluster, Planner, ballista_settings};
 use crate::model::Executor;
 
 /// How often a job is looked at; Ballista also tells at once when it ends.
@@ -65,10 +67,11 @@ impl Compute for Cluster {
             let decided = decisions(&physical);
             // What looks stalled may only be slow: each time it is given more time.
             let patience = self.options.stall_timeout * (1 << (submission - 1));
-            match self
-                .submit(name, context, physical, patience, progress)
-                .await
-            {
+            let job = match self.options.planner {
+                Planner::Static => SubmitPlan::Physical(physical),
+                Planner::Adaptive => SubmitPlan::Logical(plan.clone()),
+            };
+            match self.submit(name, context, job, patience, progress).await {
                 Ok((batches, scanned, mut skew)) => {
                     skew.decisions.splice(0..0, decided);
                     return Ok(Computed {
@@ -128,6 +131,8 @@ impl Cluster {
         for config in [config.clone(), without_collected_sides(config)] {
             let planned = async |partitions| {
                 let config = config.clone().with_target_partitions(partitions);
+                let adaptive = self.options.planner == Planner::Adaptive;
+                let config = config.set_bool(BALLISTA_ADAPTIVE_PLANNER_ENABLED, adaptive);
                 let state = session.state_with(config)?;
                 let physical = state.create_physical_plan(plan).await?;
                 Ok::<_, Error>((state, physical))
@@ -154,15 +159,25 @@ impl Cluster {
         &self,
         name: &str,
         context: Arc<SessionContext>,
-        physical: Arc<dyn ExecutionPlan>,
+        plan: SubmitPlan,
         stall_timeout: Duration,
         progress: &(dyn Fn(ScanProgress) + Sync),
     ) -> Result<(Vec<RecordBatch>, ScanProgress, SkewReport), Failure> {
         let (told, mut tell) = tokio::sync::mpsc::channel(64);
-        let submitted = self
-            .server
-            .submit_physical_plan(name, context, physical, Some(told));
-        let job = submitted.await.map_err(|e| {
+        let submitted = match plan {
+            SubmitPlan::Physical(plan) => {
+                let server = &self.server;
+                server
+                    .submit_physical_plan(name, context, plan, Some(told))
+                    .await
+            }
+            SubmitPlan::Logical(plan) => {
+                self.server
+                    .submit_job(name, context, &plan, Some(told))
+                    .await
+            }
+        };
+        let job = submitted.map_err(|e| {
             Failure::Final(Error::Cluster {
                 reason: e.to_string(),
                 cause: ClusterFault::Executors,

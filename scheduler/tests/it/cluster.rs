@@ -14,7 +14,7 @@ use rankmill_engine::{Location, ScanProgress, Session, SessionOptions};
 use rankmill_jobs::shipped::{SHIPPED, Shipped};
 use rankmill_jobs::spec::{Params, parse};
 use rankmill_jobs::{DateReport, Error, Observer, RunReport, RunRequest, run};
-use rankmill_scheduler::cluster::{Cluster, Options};
+use rankmill_scheduler::cluster::{Cluster, Options, Planner};
 
 struct Quiet;
 
@@ -173,7 +173,7 @@ async fn specs_give_the_same_bytes_embedded_and_on_a_cluster() {
     let session = Session::new(&SessionOptions::default()).unwrap();
     let skew_here = run_all(&session, &here).await;
 
-    let cluster = cluster_of_two(&session, folder.path()).await;
+    let cluster = cluster_of_two(&session, folder.path(), Planner::Static).await;
     let skew_there = run_all(&session.with_compute(cluster), &there).await;
     for ((here, there), shipped) in skew_here.iter().zip(&skew_there).zip(SHIPPED) {
         // In one process the days of a window are read once for all dates.
@@ -188,6 +188,27 @@ async fn specs_give_the_same_bytes_embedded_and_on_a_cluster() {
         here.keys().collect::<Vec<_>>(),
         there.keys().collect::<Vec<_>>()
     );
+    for (name, bytes) in &here {
+        assert!(there[name] == *bytes, "{name} differs");
+    }
+}
+
+/// The operators don't depend on which of Ballista's planners cuts their plans into stages, nor on
+/// the session's physical rules, which the adaptive one replaces.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn specs_give_the_same_bytes_under_the_adaptive_planner() {
+    let folder = tempfile::tempdir().unwrap();
+    let (here, there) = (folder.path().join("here"), folder.path().join("there"));
+    lake(&here).await;
+    lake(&there).await;
+    let session = Session::new(&SessionOptions::default()).unwrap();
+    run_all(&session, &here).await;
+    let cluster = cluster_of_two(&session, folder.path(), Planner::Adaptive).await;
+    let skew = run_all(&session.with_compute(cluster), &there).await;
+    assert!(skew.iter().all(|report| !report.stages.is_empty()));
+    let names: Vec<&str> = specs().map(|spec| spec.name).collect();
+    let (here, there) = (published(&here, &names), published(&there, &names));
+    assert_eq!(here.len(), there.len());
     for (name, bytes) in &here {
         assert!(there[name] == *bytes, "{name} differs");
     }
@@ -241,7 +262,7 @@ async fn dimensions_too_large_for_tables_are_joined_on_a_cluster() {
     };
     let tables = Session::new(&SessionOptions::default()).unwrap();
     let joins = Session::new(&options).unwrap();
-    let cluster = cluster_of_two(&joins, folder.path()).await;
+    let cluster = cluster_of_two(&joins, folder.path(), Planner::Static).await;
     let joins = joins.with_compute(cluster);
     let mut reports = Vec::new();
     for (place, session) in [(&here, &tables), (&there, &joins)] {
@@ -288,9 +309,10 @@ async fn dimensions_too_large_for_tables_are_joined_on_a_cluster() {
 }
 
 /// Two executors with a slot each, in this process.
-async fn cluster_of_two(session: &Session, folder: &Path) -> Arc<Cluster> {
+async fn cluster_of_two(session: &Session, folder: &Path, planner: Planner) -> Arc<Cluster> {
     let options = Options {
         bind: "127.0.0.1:0".parse().unwrap(),
+        planner,
         ..Options::default()
     };
     let cluster = Cluster::start(options, session).await.unwrap();
@@ -356,7 +378,7 @@ async fn queries_give_the_same_rows_embedded_and_on_a_cluster() {
                 .register_parquet(name, path.to_str().unwrap(), Default::default());
         read.await.unwrap();
     }
-    let cluster = cluster_of_two(&session, folder.path()).await;
+    let cluster = cluster_of_two(&session, folder.path(), Planner::Static).await;
     let there = session.clone().with_compute(cluster);
     for query in QUERIES {
         let plan = session
