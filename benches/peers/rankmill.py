@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -16,6 +17,8 @@ from workloads import Question, Workload
 
 _SPECS = Path(__file__).parent / "specs"
 _USAGE = 2
+# Of shorter tasks nobody waits for the longest.
+_SHORT_US = 100_000
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,28 @@ def run(
         # A version that takes one job at a time.
         finished = _added_up([finish([spec]) for spec in specs])
         note = f"{len(specs)} commands, added up"
-    lines = [] if finished.exit_code else _published(workload, lake, days)
-    return finished, lines, note
+    if finished.exit_code:
+        return finished, [], note
+    note = ", ".join(filter(None, [note, _longest(finished.stdout)]))
+    return finished, _published(workload, lake, days), note
+
+
+def _longest(stdout: str) -> str:
+    """The worst ratio of a stage's longest task to its median one, of stages that take their time.
+
+    >>> _longest('{"skew": {"stages": [{"tasks": [{"us": 300000}, {"us": 200000}]}]}}')
+    'longest task 1.20 x the median'
+    """
+    reports, decoder = [], json.JSONDecoder()
+    while text := stdout.strip():
+        # Several jobs are several documents.
+        report, end = decoder.raw_decode(text)
+        reports.append(report)
+        stdout = text[end:]
+    stages = [stage["tasks"] for report in reports for stage in report["skew"]["stages"]]
+    times = [[task["us"] for task in tasks] for tasks in stages if len(tasks) > 1]
+    ratios = [max(us) / statistics.median(us) for us in times if max(us) > _SHORT_US]
+    return f"longest task {max(ratios):.2f} x the median" if ratios else ""
 
 
 def _spec(workload: Workload, question: Question) -> str:
@@ -59,7 +82,7 @@ def _flags(lake: Path, days: Sequence[date], budget: Budget) -> list[str]:
     flags = [f"--lake={lake}", f"--from={days[0]}", f"--to={days[-1]}", "--force", "--show=0"]
     if budget.memory_bytes:
         flags.append(f"--memory={budget.memory_bytes}")
-    return [*flags, "--quiet", f"--threads={budget.threads}"]
+    return [*flags, "--quiet", "--format=json", f"--threads={budget.threads}"]
 
 
 def _added_up(runs: Sequence[Finished]) -> Finished:

@@ -112,7 +112,7 @@ impl Aggregator {
                         }
                         _ => match argument.kept() {
                             None => (0..rows).for_each(count),
-                            Some(kept) => kept.values().set_indices().for_each(count),
+                            Some(kept) => kept.set_indices().for_each(count),
                         },
                     }
                 }

@@ -113,13 +113,21 @@ impl TopPerGroup {
             .iter()
             .map(|i| batch.column(*i).as_primitive())
             .collect();
-        for row in 0..batch.num_rows() {
-            if ranks.is_some_and(|rank| rank.value(row) != 0) {
-                continue;
-            }
+        let mut row = 0;
+        while row < batch.num_rows() {
+            // Rows of a date mostly follow on each other, and then are looked up together.
             let key = date_keys.row(row);
+            let begin = row;
+            while row < batch.num_rows() && date_keys.row(row) == key {
+                row += 1;
+            }
+            let counted = |row: &usize| ranks.is_none_or(|rank| rank.value(*row) == 0);
+            let rows = || (begin..row).filter(counted);
+            let Some(first) = rows().next() else {
+                continue;
+            };
             if !self.totals.contains_key(key.as_ref()) {
-                let date = ScalarValue::try_from_array(dates, row)?;
+                let date = ScalarValue::try_from_array(dates, first)?;
                 let zeros = vec![0; totals.len()];
                 self.totals.insert(key.as_ref().into(), (date, zeros));
             }
@@ -127,7 +135,7 @@ impl TopPerGroup {
                 continue;
             };
             for (sum, column) in sums.iter_mut().zip(&totals) {
-                if column.is_valid(row) {
+                for row in rows().filter(|row| column.is_valid(*row)) {
                     *sum = sum
                         .checked_add(column.value(row))
                         .ok_or_else(|| exec_datafusion_err!("a total of rows overflows"))?;

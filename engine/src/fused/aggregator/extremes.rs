@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 
-use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, Int64Array};
+use datafusion::arrow::array::{Array, ArrayRef, Int64Array};
+use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{Result, internal_datafusion_err};
 
@@ -33,7 +34,7 @@ impl Extremes {
         groups: &[u32],
         len: usize,
         column: &ArrayRef,
-        kept: Option<&BooleanArray>,
+        kept: Option<&BooleanBuffer>,
     ) -> Result<()> {
         self.values.resize(len.max(self.values.len()), i64::MIN);
         let values = integers(column).ok_or_else(|| {
@@ -47,7 +48,7 @@ impl Extremes {
                 }
             }
             Some(kept) => {
-                for row in kept.values().set_indices() {
+                for row in kept.set_indices() {
                     self.raise(groups[row], values.value(row) ^ flip);
                 }
             }
@@ -57,10 +58,8 @@ impl Extremes {
 
     /// Looks at states: a group's number and what was found, which may be null.
     pub(super) fn merge(&mut self, groups: &[u32], len: usize, column: &ArrayRef) -> Result<()> {
-        let kept = column
-            .nulls()
-            .map(|nulls| BooleanArray::new(nulls.inner().clone(), None));
-        self.add(groups, len, column, kept.as_ref())
+        let kept = column.nulls().map(|nulls| nulls.inner());
+        self.add(groups, len, column, kept)
     }
 
     /// Moves what was found to groups below `len`, by their new numbers.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, BooleanArray};
+use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::Result;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
@@ -81,7 +82,7 @@ pub(in crate::fused) struct Argument {
 
 impl Argument {
     /// Rows that count: those that pass, and whose value, if there is one, isn't null. None: all.
-    pub(super) fn kept(&self) -> Option<BooleanArray> {
+    pub(super) fn kept(&self) -> Option<BooleanBuffer> {
         let valid = self
             .values
             .first()
@@ -91,12 +92,10 @@ impl Argument {
             None => passing.values().clone(),
             Some(nulls) => passing.values() & nulls.inner(),
         });
-        let kept = match (valid, passing) {
-            (None, None) => return None,
-            (Some(valid), None) => valid.into_inner(),
-            (None, Some(passing)) => passing,
-            (Some(valid), Some(passing)) => valid.inner() & &passing,
-        };
-        Some(BooleanArray::new(kept, None))
+        match (valid, passing) {
+            (None, passing) => passing,
+            (Some(valid), None) => Some(valid.into_inner()),
+            (Some(valid), Some(passing)) => Some(valid.inner() & &passing),
+        }
     }
 }
