@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::time::Instant;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
 use datafusion::arrow::compute::{concat, take};
@@ -423,33 +424,38 @@ pub(super) async fn gather(
     }
     // The same groups get the same numbers, whichever task was done first.
     all.sort_by_key(|(at, ..)| *at);
-    let Some(metrics) = all.first().map(|(_, task, _)| task.metrics.clone()) else {
+    let metrics: Vec<BaselineMetrics> = all
+        .iter()
+        .map(|(_, task, _)| task.metrics.clone())
+        .collect();
+    let Some(first) = metrics.first() else {
         return Ok(());
     };
-    let counting = spawn_blocking({
-        let metrics = metrics.clone();
-        move || {
-            let _timer = metrics.elapsed_compute().timer();
-            let definition = Arc::clone(&all[0].1.definition);
-            let sources = definition.bounded_sources();
-            let mut gathered = Gathered::new(sources, definition.measures());
-            // Their memory stays reserved until all is counted.
-            let mut reservations = Vec::with_capacity(threads);
-            for (_, task, mut read) in all {
-                let reader = &mut read.reader;
-                gathered.add(read.aggregator, |keys, rows| reader.keys(keys, rows, None))?;
-                reservations.push(task.reservation);
-            }
-            let done = gathered.finish(threads)?;
-            let mut columns = done.keys;
-            columns.extend(done.measures);
-            Ok::<_, DataFusionError>((columns, done.groups))
+    let begun = Instant::now();
+    let counting = spawn_blocking(move || {
+        let definition = Arc::clone(&all[0].1.definition);
+        let sources = definition.bounded_sources();
+        let mut gathered = Gathered::new(sources, definition.measures());
+        // Their memory stays reserved until all is counted.
+        let mut reservations = Vec::with_capacity(threads);
+        for (_, task, mut read) in all {
+            let reader = &mut read.reader;
+            gathered.add(read.aggregator, |keys, rows| reader.keys(keys, rows, None))?;
+            reservations.push(task.reservation);
         }
+        let done = gathered.finish(threads)?;
+        let mut columns = done.keys;
+        columns.extend(done.measures);
+        Ok::<_, DataFusionError>((columns, done.groups))
     });
     let rows = counting
         .await
         .map_err(|e| DataFusionError::ExecutionJoin(Box::new(e)))??;
-    output.send(rows, &metrics).await
+    // Each task's thread counts: it is no task's own time.
+    for metrics in &metrics {
+        metrics.elapsed_compute().add_duration(begun.elapsed());
+    }
+    output.send(rows, first).await
 }
 
 /// For each bucket the groups that have values in it; each group's other states go with the
