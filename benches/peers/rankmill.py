@@ -70,7 +70,9 @@ def _longest(stdout: str) -> str:
         stdout = text[end:]
     stages = [stage["tasks"] for report in reports for stage in report["skew"]["stages"]]
     times = [[task["us"] for task in tasks] for tasks in stages if len(tasks) > 1]
-    ratios = [max(us) / statistics.median(us) for us in times if max(us) > _SHORT_US]
+    medians = [(max(us), statistics.median(us)) for us in times if max(us) > _SHORT_US]
+    # A median of nothing: most tasks had no work, such as those of few dates on many threads.
+    ratios = [longest / max(median, 1) for longest, median in medians]
     return f"longest task {max(ratios):.2f} x the median" if ratios else ""
 
 

@@ -190,6 +190,9 @@ pub(crate) fn config(options: &SessionOptions) -> SessionConfig {
     // A column is called what the user's files call it.
     options.sql_parser.enable_ident_normalization = false;
     options.execution.parquet.pushdown_filters = false;
+    // Files are shared out where they are listed, by what is read of them (`source::packing`): a rule
+    // of DataFusion would cut them anew at equal bytes of the whole files.
+    options.optimizer.repartition_file_scans = false;
     // A dimension is built once and shared by all partitions; repartitioning the fact instead
     // would move every row. Measured on 4 M users: see ARCHITECTURE.md, "Choices".
     options.optimizer.hash_join_single_partition_threshold = 1 << 30;

@@ -280,6 +280,7 @@ impl Pass<'_> {
         };
         for dates in todo.chunks(at_once) {
             let mut publishing: Vec<BoxFuture<'_, _>> = Vec::new();
+            let mut failed = None;
             for date in dates {
                 let Some(publication) = publications.remove(date) else {
                     continue;
@@ -290,13 +291,18 @@ impl Pass<'_> {
                     report.null_items += totals.null_items;
                     self.add_unmatched(report, &inputs, &totals.unmatched);
                 }
-                let rows = computed.rows_of(&self.spec, *date)?;
+                let rows = match computed.rows_of(&self.spec, *date) {
+                    Ok(rows) => rows,
+                    Err(error) => {
+                        failed = Some(error);
+                        break;
+                    }
+                };
                 self.observer.publishing(*date);
                 let published = publish(self, publication, &inputs, *date, rows);
                 publishing.push(published.map(|outcome| (*date, outcome)).boxed());
             }
             // All of them end, also where one fails: what is public is reported.
-            let mut failed = None;
             for (date, outcome) in join_all(publishing).await {
                 match outcome {
                     Ok(outcome) => self.done(report, date, outcome),

@@ -431,8 +431,8 @@ pub(super) async fn gather(
     let Some(first) = metrics.first() else {
         return Ok(());
     };
-    let begun = Instant::now();
     let counting = spawn_blocking(move || {
+        let begun = Instant::now();
         let definition = Arc::clone(&all[0].1.definition);
         let sources = definition.bounded_sources();
         let mut gathered = Gathered::new(sources, definition.measures());
@@ -446,15 +446,16 @@ pub(super) async fn gather(
         let done = gathered.finish(threads)?;
         let mut columns = done.keys;
         columns.extend(done.measures);
-        Ok::<_, DataFusionError>((columns, done.groups))
+        Ok::<_, DataFusionError>((columns, done.groups, begun.elapsed()))
     });
-    let rows = counting
+    let (columns, groups, counted) = counting
         .await
         .map_err(|e| DataFusionError::ExecutionJoin(Box::new(e)))??;
-    // Each task's thread counts: it is no task's own time.
+    // Wall time of as many threads as there are tasks: no task's own.
     for metrics in &metrics {
-        metrics.elapsed_compute().add_duration(begun.elapsed());
+        metrics.elapsed_compute().add_duration(counted);
     }
+    let rows = (columns, groups);
     output.send(rows, first).await
 }
 

@@ -14,6 +14,8 @@ use super::listing::SourceFile;
 
 /// A task may have so much of its share.
 const MAX_IMBALANCE: f64 = 1.2;
+/// Parts that a text is cut into.
+const TEXT_PART_BYTES: u64 = if cfg!(test) { 1 << 10 } else { 8 << 20 };
 /// A file of less than this part of a task's share isn't cut.
 const LEAST_CUT: f64 = 0.25;
 
@@ -24,13 +26,27 @@ pub(super) trait Packed {
     fn row_groups(&self) -> &[RowGroup];
 }
 
-/// A row group of a Parquet file.
+/// A row group of a Parquet file, or a part of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RowGroup {
     /// Where its first page lies, by which a reader of a part of the file knows it.
     start: u64,
     /// Compressed bytes of each column of the table.
     column_bytes: Vec<u64>,
+    /// Bytes that are read whatever the columns.
+    text_bytes: u64,
+}
+
+/// Parts of a text whose rows are lines, such as JSON: its reader looks for the ends of lines. None if
+/// it is small.
+pub(super) fn text_parts(bytes: u64) -> Vec<RowGroup> {
+    let starts = (0..bytes).step_by(TEXT_PART_BYTES as usize);
+    let parts = starts.map(|start| RowGroup {
+        start,
+        column_bytes: Vec::new(),
+        text_bytes: TEXT_PART_BYTES.min(bytes - start),
+    });
+    parts.collect()
 }
 
 /// A file, or neighbouring row groups of one.
@@ -69,6 +85,7 @@ fn row_group(group: &RowGroupMetaData, schema: &Schema) -> Option<RowGroup> {
     Some(RowGroup {
         start,
         column_bytes,
+        text_bytes: 0,
     })
 }
 
@@ -77,7 +94,7 @@ impl RowGroup {
     fn bytes(&self, columns: &[usize]) -> u64 {
         let bytes = columns.iter().filter_map(|at| self.column_bytes.get(*at));
         // Even of none its rows are counted.
-        bytes.sum::<u64>().max(1)
+        (self.text_bytes + bytes.sum::<u64>()).max(1)
     }
 }
 
@@ -243,6 +260,7 @@ mod tests {
             RowGroup {
                 start,
                 column_bytes: vec![7, *bytes],
+                text_bytes: 0,
             }
         });
         let row_groups = groups.collect();
@@ -305,6 +323,25 @@ mod tests {
         let even = files(&[(0, vec![50; 4]), (0, vec![70; 3]), (1, vec![90; 2])]);
         let packed = pack(&even, &[1], 3);
         assert!(packed.iter().flatten().all(|piece| piece.range.is_none()));
+    }
+
+    #[test]
+    fn texts_are_cut_from_end_to_end() {
+        assert!(text_parts(0).is_empty());
+        let mut one = files(&[(0, vec![1])]);
+        one[0].file.meta.size = 5 * TEXT_PART_BYTES / 2;
+        one[0].row_groups = text_parts(one[0].file.meta.size);
+        let packed = pack(&one, &[0], 2);
+        let mut ranges: Vec<_> = packed.iter().flatten().map(|p| p.range.clone()).collect();
+        ranges.sort_by_key(|range| range.as_ref().map(|range| range.start));
+        let ends = [0, 1, 2].map(|part| part * TEXT_PART_BYTES);
+        let expected = [
+            ends[0]..ends[1],
+            ends[1]..ends[2],
+            ends[2]..one[0].file.meta.size,
+        ];
+        assert_eq!(ranges, expected.map(Some));
+        assert!(pack(&one, &[0], 1)[0][0].range.is_none());
     }
 
     #[test]

@@ -22,7 +22,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 
 use super::listing::{SourceFile, SourcePath};
-use super::packing::{Packed, Piece, RowGroup, pack, pack_dates, row_groups};
+use super::packing::{Packed, Piece, RowGroup, pack, pack_dates, row_groups, text_parts};
 use super::{FOOTER_BYTES, Format, schema, strip_compression};
 use crate::error::{Error, Result};
 use crate::location::Location;
@@ -152,6 +152,10 @@ impl SourceTable {
                                 .with_file_metadata_cache(Some(Arc::clone(footers)));
                             row_groups(footer.fetch_metadata().await?.as_ref(), columns)
                         }
+                        Format::Json if compression == FileCompressionType::UNCOMPRESSED => {
+                            text_parts(file.meta.size)
+                        }
+                        // Of CSV a value may hold ends of lines.
                         Format::Csv { .. } | Format::Json => Vec::new(),
                     };
                     Ok(OpenFile {
@@ -451,5 +455,114 @@ fn same_header(schemas: &[(String, SchemaRef)]) -> Result<()> {
             second: file.clone(),
             second_type: names(schema).join(","),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::{AsArray, Int64Array, RecordBatch, StringArray};
+    use datafusion::arrow::datatypes::Int64Type;
+    use datafusion::datasource::physical_plan::FileScanConfig;
+    use datafusion::datasource::source::DataSourceExec;
+    use datafusion::parquet::arrow::ArrowWriter;
+    use datafusion::physical_plan::{collect, displayable};
+
+    use super::*;
+    use crate::session::SessionOptions;
+    use crate::source::list_files;
+
+    /// A column that isn't read makes one row group much larger than the others.
+    fn write_row_groups(path: &std::path::Path) {
+        let fields = [("n", DataType::Int64), ("text", DataType::Utf8)];
+        let fields = fields.map(|(name, data_type)| Field::new(name, data_type, false));
+        let schema = Arc::new(Schema::new(fields.to_vec()));
+        let file = std::fs::File::create(path).unwrap();
+        let mut writer = ArrowWriter::try_new(file, Arc::clone(&schema), None).unwrap();
+        for group in 0..6 {
+            let numbers = (0..1_000).map(|row| group * 1_000 + row);
+            let long = |n: i64| format!("{n}-").repeat(if group == 0 { 300 } else { 1 });
+            let texts = StringArray::from_iter_values(numbers.clone().map(long));
+            let numbers = Int64Array::from_iter_values(numbers);
+            let columns = vec![Arc::new(numbers) as _, Arc::new(texts) as _];
+            let batch = RecordBatch::try_new(Arc::clone(&schema), columns).unwrap();
+            writer.write(&batch).unwrap();
+            writer.flush().unwrap();
+        }
+        writer.close().unwrap();
+    }
+
+    /// The plan that reads the column `n` of the files in a folder by three tasks.
+    async fn planned(
+        folder: &std::path::Path,
+        format: Format,
+    ) -> (Arc<dyn ExecutionPlan>, Session) {
+        let session = Session::new(&SessionOptions {
+            threads: Some(3),
+            ..SessionOptions::default()
+        });
+        let session = session.unwrap();
+        let source = SourcePath::parse(folder.to_str().unwrap()).unwrap();
+        let files = list_files(&session, &source, format, None, None);
+        let files = files.await.unwrap();
+        let table = SourceTable::open(&session, &source, format, files);
+        let table = Arc::new(table.await.unwrap());
+        let frame = session.context().read_table(table).unwrap();
+        let frame = frame.select_columns(&["n"]).unwrap();
+        let config = session.context().copied_config();
+        let config = config.set_usize("datafusion.optimizer.repartition_file_min_size", 0);
+        let state = session.state_with(config).unwrap();
+        let plan = state.create_physical_plan(frame.logical_plan());
+        (plan.await.unwrap(), session)
+    }
+
+    async fn numbers(plan: Arc<dyn ExecutionPlan>, session: &Session) -> Vec<i64> {
+        let batches = collect(plan, session.context().task_ctx()).await.unwrap();
+        let numbers = batches.iter().flat_map(|batch| {
+            let numbers = batch.column(0).as_primitive::<Int64Type>();
+            numbers.values().to_vec()
+        });
+        let mut numbers: Vec<i64> = numbers.collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
+    /// Cut where no line ends, each line is read once.
+    #[tokio::test]
+    async fn lines_of_json_are_read_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let line = |n: i64| {
+            format!(
+                "{{\"n\": {n}, \"text\": \"{}\"}}\n",
+                "x".repeat(n as usize % 50)
+            )
+        };
+        let lines: String = (0..500).map(line).collect();
+        std::fs::write(folder.path().join("rows.json"), lines).unwrap();
+        let (plan, session) = planned(folder.path(), Format::Json).await;
+        let shown = displayable(plan.as_ref()).indent(false).to_string();
+        assert!(shown.contains("3 groups"), "{shown}");
+        assert_eq!(numbers(plan, &session).await, (0..500).collect::<Vec<_>>());
+    }
+
+    /// DataFusion's rules would cut the file at equal bytes.
+    #[tokio::test]
+    async fn row_groups_stay_where_they_were_packed() {
+        let folder = tempfile::tempdir().unwrap();
+        write_row_groups(&folder.path().join("rows.parquet"));
+        let (plan, session) = planned(folder.path(), Format::Parquet).await;
+        let shown = displayable(plan.as_ref()).indent(false).to_string();
+
+        let scan = plan.downcast_ref::<DataSourceExec>().expect(&shown);
+        let scan = scan.data_source().downcast_ref::<FileScanConfig>();
+        let groups = &scan.expect(&shown).file_groups;
+        assert_eq!(groups.len(), 3, "{shown}");
+        for group in groups {
+            assert_eq!(group.len(), 2, "{shown}");
+            assert!(group.iter().all(|part| part.range.is_some()), "{shown}");
+        }
+        assert_eq!(
+            numbers(plan, &session).await,
+            (0..6_000).collect::<Vec<_>>()
+        );
     }
 }

@@ -64,7 +64,11 @@ impl Compute for Cluster {
                 return Embedded.execute(session, name, plan, progress).await;
             };
             let schema = physical.schema();
-            let decided = decisions(&physical);
+            let decided = match self.options.planner {
+                Planner::Static => decisions(&physical),
+                // Another plan is made, by itself.
+                Planner::Adaptive => Vec::new(),
+            };
             // What looks stalled may only be slow: each time it is given more time.
             let patience = self.options.stall_timeout * (1 << (submission - 1));
             let job = match self.options.planner {

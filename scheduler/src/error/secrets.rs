@@ -21,8 +21,9 @@ const KEY_LENGTH: usize = 20;
 /// A text without what must not be told: of answers in XML their code and message stay, of
 /// addresses all but names, passwords and signatures.
 pub fn scrub(text: &str) -> String {
-    // Parameters first: a value may hold what ends a host, and hide that a name comes before it.
-    without_user_info(&without_parameters(&without_xml(text)))
+    // A parameter's value may hold what ends a host, and a name may hold a parameter: each hides that
+    // the other is there. So names are left out before and after.
+    without_user_info(&without_parameters(&without_user_info(&without_xml(text))))
 }
 
 /// `<Error><Code>c</Code><Message>m</Message>…</Error>` becomes `c: m`.
@@ -194,6 +195,7 @@ mod tests {
                 "http://http://…@host, http://…@http://…@c",
             ),
             ("http://signature=/x&me@host", "http://…@host"),
+            ("http://me:pw&signature=x@host/p", "http://…@host/p"),
             ("signature=AKIA0123456789ABCDEF/more", "signature=…"),
             (
                 "http://host/@me 'http://host/x@y'",

@@ -14,6 +14,8 @@ use bytes::Bytes;
 const KEPT_BYTES: usize = 32 << 20;
 /// The allocator uses smaller ones again by itself.
 const LEAST_KEPT: usize = 128 << 10;
+/// A buffer may be so many times as long as what is read into it.
+const MOST_SPARE: usize = 4;
 
 /// Memory of reads that are done.
 #[derive(Debug, Default)]
@@ -69,17 +71,24 @@ impl Buffers {
     fn take(&self, length: usize) -> Vec<u8> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let fitting = kept.iter().enumerate();
-        let fitting = fitting.filter(|(_, buffer)| buffer.len() >= length);
+        let fits = length..=length.saturating_mul(MOST_SPARE);
+        let fitting = fitting.filter(|(_, buffer)| fits.contains(&buffer.len()));
         match fitting.min_by_key(|(_, buffer)| buffer.len()) {
-            Some((at, _)) => kept.swap_remove(at),
+            Some((at, _)) => kept.remove(at),
             None => {
                 drop(kept);
-                vec![0; length.checked_next_power_of_two().unwrap_or(length)]
+                match length.next_power_of_two() {
+                    longer if longer <= KEPT_BYTES / MOST_SPARE => vec![0; longer],
+                    _ => vec![0; length],
+                }
             }
         }
     }
 
     fn put(&self, buffer: Vec<u8>) {
+        if buffer.len() > KEPT_BYTES {
+            return;
+        }
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.push(buffer);
         let bytes = |kept: &[Vec<u8>]| kept.iter().map(Vec::len).sum::<usize>();
@@ -122,7 +131,11 @@ mod tests {
             buffers.put(vec![0; KEPT_BYTES / 4]);
         }
         assert_eq!(buffers.kept.lock().unwrap().len(), 4);
+        // What can't be kept drives nothing out, and a small part takes no large buffer.
         buffers.put(vec![0; 2 * KEPT_BYTES]);
-        assert!(buffers.kept.lock().unwrap().is_empty());
+        assert_eq!(buffers.take(LEAST_KEPT).len(), LEAST_KEPT);
+        assert_eq!(buffers.kept.lock().unwrap().len(), 4);
+        assert_eq!(buffers.take(KEPT_BYTES / 8 + 1).len(), KEPT_BYTES / 4);
+        assert_eq!(buffers.kept.lock().unwrap().len(), 3);
     }
 }
