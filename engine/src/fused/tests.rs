@@ -1,5 +1,7 @@
 //! The operator against DataFusion's own aggregation, in all steps.
 
+mod lies;
+
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
