@@ -37,7 +37,7 @@ pub(super) struct RowGroup {
     text_bytes: u64,
 }
 
-/// Parts of a text whose rows are lines, such as JSON: its reader looks for the ends of lines. None if
+/// Parts of a text whose rows are lines, such as JSON: its reader looks for the ends of lines. One if
 /// it is small.
 pub(super) fn text_parts(bytes: u64) -> Vec<RowGroup> {
     let starts = (0..bytes).step_by(TEXT_PART_BYTES as usize);
