@@ -273,38 +273,63 @@ impl GroupState for DecimalSum {
     }
 }
 
-/// Exact sum and count of floats.
+/// Whole numbers below this are added as such, as long as so many fit 64 bits.
+const MAX_WHOLE: u64 = 1 << 31;
+
+/// Exact sum and count of floats. Small, for there is one for each group: what logs hold is mostly
+/// whole (flags, prices, bytes), and the rest lies elsewhere.
 #[derive(Debug, Default)]
 pub(super) struct FloatTotal {
-    sum: ExactFloatSum,
+    /// The sum of whole numbers.
+    whole: i64,
     count: u64,
+    /// The sum of all others.
+    others: Option<Box<ExactFloatSum>>,
 }
 
 impl FloatTotal {
+    #[inline]
     pub(super) fn add(&mut self, value: f64) {
-        self.sum.add(value);
         self.count += 1;
+        // NaN gives 0, and differs from it.
+        let whole = value as i64;
+        if whole as f64 == value && whole.unsigned_abs() < MAX_WHOLE && self.count < MAX_WHOLE {
+            self.whole += whole;
+        } else {
+            self.others.get_or_insert_default().add(value);
+        }
+    }
+
+    fn sum(&self) -> ExactFloatSum {
+        let mut sum = self.others.as_deref().cloned().unwrap_or_default();
+        // As a float it might be rounded, its halves aren't.
+        let low = self.whole.rem_euclid(MAX_WHOLE as i64);
+        sum.add((self.whole - low) as f64);
+        sum.add(low as f64);
+        sum
     }
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.count.to_le_bytes());
-        self.sum.encode(out);
+        self.sum().encode(out);
     }
 
     pub(super) fn merge(&mut self, state: &[u8]) -> Option<()> {
         let (count, sum) = state.split_first_chunk::<8>()?;
         self.count += u64::from_le_bytes(*count);
-        self.sum.merge(&ExactFloatSum::decode(sum)?);
+        let others = self.others.get_or_insert_default();
+        others.merge(&ExactFloatSum::decode(sum)?);
         Some(())
     }
 
     /// Sum and count; `None` without a value.
     pub(super) fn value(&self) -> Option<(f64, u64)> {
-        (self.count > 0).then(|| (self.sum.value(), self.count))
+        (self.count > 0).then(|| (self.sum().value(), self.count))
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
-        self.sum.heap_bytes()
+        let others = self.others.as_deref();
+        others.map_or(0, |sum| size_of_val(sum) + sum.heap_bytes())
     }
 }
 
@@ -334,5 +359,54 @@ impl GroupState for FloatSum {
 
     fn heap_bytes(&self) -> usize {
         self.0.heap_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Whole or not, large or small, split or not: as the exact sum of all.
+        #[test]
+        fn totals_are_exact(
+            values in prop::collection::vec(
+                prop_oneof![
+                    4 => (-5i32..5).prop_map(f64::from),
+                    2 => any::<i32>().prop_map(f64::from),
+                    2 => any::<i64>().prop_map(|value| value as f64),
+                    2 => -1e3f64..1e3,
+                    1 => prop::sample::select(vec![-0.0, 0.1, 1e300, f64::NAN, f64::INFINITY]),
+                ],
+                0..200,
+            ),
+            cut in 0usize..200,
+        ) {
+            let mut exact = ExactFloatSum::default();
+            values.iter().for_each(|value| exact.add(*value));
+            let (left, right) = values.split_at(cut.min(values.len()));
+            let mut total = FloatTotal::default();
+            let mut other = FloatTotal::default();
+            left.iter().for_each(|value| total.add(*value));
+            right.iter().for_each(|value| other.add(*value));
+            let mut bytes = Vec::new();
+            other.encode(&mut bytes);
+            total.merge(&bytes).unwrap();
+            let expected = (!values.is_empty()).then(|| exact.value().to_bits());
+            prop_assert_eq!(total.value().map(|(sum, _)| sum.to_bits()), expected);
+            prop_assert_eq!(total.count, values.len() as u64);
+        }
+    }
+
+    /// More than a float holds.
+    #[test]
+    fn whole_numbers_are_not_rounded() {
+        let mut total = FloatTotal::default();
+        (0..1 << 23).for_each(|_| total.add(f64::from(i32::MAX)));
+        total.add(1.0);
+        total.add(-(f64::from(i32::MAX) * f64::from(1 << 23)));
+        assert_eq!(total.value(), Some((1.0, (1 << 23) + 2)));
     }
 }
