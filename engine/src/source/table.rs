@@ -141,26 +141,38 @@ impl SourceTable {
             .into_iter()
             .map(|file| {
                 let opened = async {
-                    let of_table = Arc::clone(columns);
-                    let statistics = reader.infer_stats(&state, &store, of_table, &file.meta);
-                    let statistics = Arc::new(statistics.await?);
-                    let row_groups = match format {
+                    let (statistics, row_groups) = match format {
                         Format::Parquet => {
-                            // Read before: it comes from the cache.
+                            // One look at the footer for both. It was read for the schema, and comes
+                            // from the cache unless that is full.
                             let footer = DFParquetMetadata::new(store.as_ref(), &file.meta)
                                 .with_metadata_size_hint(Some(FOOTER_BYTES))
                                 .with_file_metadata_cache(Some(Arc::clone(footers)));
-                            row_groups(footer.fetch_metadata().await?.as_ref(), columns)
+                            let footer = footer.fetch_metadata().await?;
+                            let statistics = DFParquetMetadata::statistics_from_parquet_metadata(
+                                &footer, columns,
+                            )?;
+                            (statistics, row_groups(footer.as_ref(), columns))
                         }
-                        Format::Json if compression == FileCompressionType::UNCOMPRESSED => {
-                            text_parts(file.meta.size)
+                        Format::Csv { .. } | Format::Json => {
+                            let of_table = Arc::clone(columns);
+                            let statistics =
+                                reader.infer_stats(&state, &store, of_table, &file.meta);
+                            let cut = match format {
+                                Format::Json
+                                    if compression == FileCompressionType::UNCOMPRESSED =>
+                                {
+                                    text_parts(file.meta.size)
+                                }
+                                // Of CSV a value may hold ends of lines.
+                                _ => Vec::new(),
+                            };
+                            (statistics.await?, cut)
                         }
-                        // Of CSV a value may hold ends of lines.
-                        Format::Csv { .. } | Format::Json => Vec::new(),
                     };
                     Ok(OpenFile {
                         file,
-                        statistics,
+                        statistics: Arc::new(statistics),
                         row_groups: row_groups.into(),
                     })
                 };
