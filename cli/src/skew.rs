@@ -14,7 +14,7 @@ const MANY: usize = 10;
 /// Tasks of the clusters for which it is said what a shuffle would cost.
 const TASKS: [usize; 3] = [16, 64, 256];
 
-/// A line for each column and each stage of more than one task.
+/// A line for each column, each stage of more than one task, and each decision.
 pub(crate) fn brief(report: &SkewReport) -> String {
     let mut text = String::new();
     for column in &report.columns {
@@ -44,6 +44,9 @@ pub(crate) fn brief(report: &SkewReport) -> String {
             span(time.max),
             stage.straggling()
         );
+    }
+    for decision in &report.decisions {
+        _ = writeln!(text, "  {decision}");
     }
     text
 }
@@ -228,7 +231,9 @@ mod tests {
         let text = brief(&report);
         assert!(text.contains("item: 7 30.0 %, 9 9.0 %\n"), "{text}");
         assert!(
-            text.contains("2 tasks of 1 ms to 3 ms, the longest 3.00 x the median"),
+            text.contains(
+                "2 tasks of 1 ms to 3 ms, the longest 3.00 x the median\n  nothing is done\n"
+            ),
             "{text}"
         );
         let text = full(&report);
