@@ -10,8 +10,8 @@
 //! over all buckets; and where a date's rows are in several tasks, its values travel by their own hash
 //! and not by the group's, so that no task gets a whole hot group.
 //!
-//! What doesn't fit the memory: distinct values go to disk (`spill`), cut by their hash once more;
-//! groups and their other aggregates stay.
+//! What doesn't fit the memory goes to disk (`spill`): groups by the hash of their keys, and beside
+//! them their distinct values, cut by their own hash once more where those of a group don't fit.
 //!
 //! Steps (`exec`): with whole dates in each task, one (`Single`). Else `Partial`, and `Final` by
 //! group; between them, where distinct values are counted, `Count` by value.

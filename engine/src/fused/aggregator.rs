@@ -323,9 +323,9 @@ impl Aggregator {
     pub(super) fn groups_form(&self) -> Option<&'static str> {
         let dense = self.groups.as_ref()?.is_dense();
         Some(match (dense, self.laid_out) {
-            (true, false) => "groups are array indices: statistics say that their keys are few",
+            (true, false) => "groups are array indices: their keys are few",
             (true, true) => {
-                "groups are array indices, laid out anew for keys that statistics didn't know of"
+                "groups are array indices, laid out anew for keys that weren't expected"
             }
             (false, _) => "groups are hashed: their keys are many, or of a type without order",
         })

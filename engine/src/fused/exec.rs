@@ -136,11 +136,15 @@ impl FusedExec {
             Step::Count | Step::Final => return Vec::new(),
         };
         let lookups = self.definition.lookups.iter().map(|lookup| {
+            let key = column_name(&lookup.fact_key);
+            // Texts don't say how many rows they have.
+            let table = match lookup.rows {
+                0 => "table".to_owned(),
+                rows => format!("table of {rows} rows"),
+            };
             format!(
-                "{} is looked up in a table of {} rows, built once in each process: rows aren't \
-                 shuffled by it",
-                column_name(&lookup.fact_key),
-                lookup.rows
+                "{key} is looked up in a {table}, built once in each process: rows aren't shuffled \
+                 by it"
             )
         });
         lookups.chain([step.to_owned()]).collect()

@@ -63,11 +63,12 @@ pub(crate) fn plan(
     let mut buckets = 0;
     if definition.has_distinct() {
         match state.runtime_env().memory_pool.memory_limit() {
+            // The memory is that of whoever plans; executors have their own.
+            _ if Distributed::is_set(state.config()) => {}
             MemoryLimit::Finite(bytes) if may_outgrow(statistics, bytes) => {
                 return fused(log, Step::Single { date: None });
             }
             MemoryLimit::Finite(_) => {}
-            _ if Distributed::is_set(state.config()) => {}
             _ => return fused(log, Step::Gather),
         }
         buckets = state.config().target_partitions().max(1) as u32;

@@ -11,6 +11,7 @@ use datafusion::arrow::compute::{cast, concat_batches};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::datasource::MemTable;
+use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder};
 use datafusion::physical_plan::{ExecutionPlan, collect, displayable};
 use datafusion::prelude::SessionContext;
@@ -491,4 +492,39 @@ fn groups_go_to_disk_where_memory_is_short() {
             found.spills
         );
     }
+}
+
+/// Executors have memory of their own: what there is where a plan is made is no reason for a single task.
+#[test]
+fn a_cluster_is_planned_without_the_planners_memory() {
+    let limited = Session::new(&SessionOptions {
+        threads: Some(2),
+        memory_bytes: Some(1 << 20),
+        ..SessionOptions::default()
+    })
+    .unwrap();
+    let row = Row {
+        date: None,
+        user: Some(1),
+        item: Some(1),
+        page: None,
+        value: None,
+        weight: None,
+    };
+    let rows = batch(&vec![row; 40_000], &DataType::Int64);
+    let log = MemTable::try_new(rows.schema(), vec![vec![rows.clone()], vec![rows]]).unwrap();
+    let context = limited.context();
+    context.register_table("log", Arc::new(log)).unwrap();
+    let plan = async |state: SessionState| {
+        let sql = "select item, count(distinct user) from log group by item";
+        let plan = context.sql(sql).await.unwrap().into_unoptimized_plan();
+        let plan = state.create_physical_plan(&plan).await.unwrap();
+        displayable(plan.as_ref()).indent(false).to_string()
+    };
+    let distributed = Distributed::mark(context.copied_config());
+    let distributed = limited.state_with(distributed).unwrap();
+    let (here, there) =
+        runtime().block_on(async { (plan(context.state()).await, plan(distributed).await) });
+    assert!(!here.contains("artial"), "{here}");
+    assert!(there.contains("artial"), "{there}");
 }

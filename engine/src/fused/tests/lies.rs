@@ -1,4 +1,5 @@
-//! Footers that say less than what their files hold.
+//! Footers that say less than what their files hold. Where nothing is filtered: what a condition
+//! leaves out by them isn't read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
