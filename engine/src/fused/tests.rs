@@ -525,6 +525,10 @@ fn a_cluster_is_planned_without_the_planners_memory() {
     let distributed = limited.state_with(distributed).unwrap();
     let (here, there) =
         runtime().block_on(async { (plan(context.state()).await, plan(distributed).await) });
-    assert!(!here.contains("artial"), "{here}");
-    assert!(there.contains("artial"), "{there}");
+    assert!(here.contains("FusedExec: single,"), "{here}");
+    assert!(!here.contains("partial"), "{here}");
+    assert!(
+        there.contains("FusedExec: partial in 2 buckets,"),
+        "{there}"
+    );
 }

@@ -136,6 +136,7 @@ impl SourceTable {
         let table_schema = table_schema(&file_schema, &files);
         // The schema of the file's own columns: partition values come behind them.
         let columns = table_schema.file_schema();
+        let unknown = || Statistics::new_unknown(columns);
         let footers = &state.runtime_env().cache_manager.get_file_metadata_cache();
         let opened: Vec<BoxFuture<'_, DataFusionResult<OpenFile>>> = files
             .into_iter()
@@ -154,21 +155,12 @@ impl SourceTable {
                             )?;
                             (statistics, row_groups(footer.as_ref(), columns))
                         }
-                        Format::Csv { .. } | Format::Json => {
-                            let of_table = Arc::clone(columns);
-                            let statistics =
-                                reader.infer_stats(&state, &store, of_table, &file.meta);
-                            let cut = match format {
-                                Format::Json
-                                    if compression == FileCompressionType::UNCOMPRESSED =>
-                                {
-                                    text_parts(file.meta.size)
-                                }
-                                // Of CSV a value may hold ends of lines.
-                                _ => Vec::new(),
-                            };
-                            (statistics.await?, cut)
+                        // Neither says anything before it is read.
+                        Format::Json if compression == FileCompressionType::UNCOMPRESSED => {
+                            (unknown(), text_parts(file.meta.size))
                         }
+                        // Of CSV a value may hold ends of lines.
+                        Format::Csv { .. } | Format::Json => (unknown(), Vec::new()),
                     };
                     Ok(OpenFile {
                         file,
