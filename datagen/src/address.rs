@@ -1,9 +1,5 @@
 //! Client addresses: numbered, shared by users, and written without formatting machinery.
 
-use arrow::array::StringArray;
-use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
-use arrow::error::ArrowError;
-
 use crate::Config;
 use crate::random::{Purpose, Stream, below, mix};
 
@@ -59,57 +55,30 @@ impl Addresses {
         below(word, self.count) as u32
     }
 
-    pub(crate) fn column(&self, rows: usize) -> Column<'_> {
-        let mut offsets = Vec::with_capacity(rows + 1);
-        offsets.push(0);
-        Column {
-            addresses: self,
-            text: Vec::with_capacity(rows * 15),
-            offsets,
-        }
-    }
-}
-
-/// A column of addresses being written.
-#[derive(Debug)]
-pub(crate) struct Column<'a> {
-    addresses: &'a Addresses,
-    text: Vec<u8>,
-    offsets: Vec<i32>,
-}
-
-impl Column<'_> {
+    /// Appends an address as text.
     #[inline]
-    pub(crate) fn push(&mut self, number: u32) {
+    pub(crate) fn write(&self, number: u32, text: &mut Vec<u8>) {
         if number % V6_EVERY == V6_EVERY - 1 {
-            self.push_v6(number);
-        } else {
-            let place = number.wrapping_mul(V4_MULTIPLIER) & ((1 << V4_BITS) - 1);
-            let [block, b, c, d] = place.to_be_bytes();
-            for byte in [FIRST_BYTES[usize::from(block)], b, c, d] {
-                let (text, length) = self.addresses.bytes[usize::from(byte)];
-                // All four bytes, then back: a copy of fixed length is the cheaper one.
-                let end = self.text.len() + usize::from(length);
-                self.text.extend_from_slice(&text);
-                self.text.truncate(end);
-            }
-            self.text.pop();
+            return write_v6(number, text);
         }
-        self.offsets.push(self.text.len() as i32);
+        let place = number.wrapping_mul(V4_MULTIPLIER) & ((1 << V4_BITS) - 1);
+        let [block, b, c, d] = place.to_be_bytes();
+        for byte in [FIRST_BYTES[usize::from(block)], b, c, d] {
+            let (digits, length) = self.bytes[usize::from(byte)];
+            // All four bytes, then back: a copy of fixed length is the cheaper one.
+            let end = text.len() + usize::from(length);
+            text.extend_from_slice(&digits);
+            text.truncate(end);
+        }
+        text.pop();
     }
+}
 
-    #[cold]
-    fn push_v6(&mut self, number: u32) {
-        let (high, low) = (number >> 16 | 0x1000, number & 0xFFFF);
-        let host = mix(number.into()) >> 48;
-        let text = format!("2001:2d8:{high:x}:{low:x}::{host:x}");
-        self.text.extend_from_slice(text.as_bytes());
-    }
-
-    pub(crate) fn finish(self) -> Result<StringArray, ArrowError> {
-        let offsets = OffsetBuffer::new(ScalarBuffer::from(self.offsets));
-        StringArray::try_new(offsets, Buffer::from_vec(self.text), None)
-    }
+#[cold]
+fn write_v6(number: u32, text: &mut Vec<u8>) {
+    let (high, low) = (number >> 16 | 0x1000, number & 0xFFFF);
+    let host = mix(number.into()) >> 48;
+    text.extend_from_slice(format!("2001:2d8:{high:x}:{low:x}::{host:x}").as_bytes());
 }
 
 #[cfg(test)]
@@ -121,13 +90,12 @@ mod tests {
     #[test]
     fn every_number_is_another_address() {
         let addresses = Addresses::new(&Config::default());
-        let mut column = addresses.column(10_000);
-        (0..10_000).for_each(|number| column.push(number));
-        let texts = column.finish().unwrap();
-        let parsed: HashSet<IpAddr> = texts
-            .iter()
-            .map(|text| text.unwrap().parse().unwrap())
-            .collect();
+        let text = |number| {
+            let mut text = Vec::new();
+            addresses.write(number, &mut text);
+            String::from_utf8(text).unwrap()
+        };
+        let parsed: HashSet<IpAddr> = (0..10_000).map(|n| text(n).parse().unwrap()).collect();
         assert_eq!(parsed.len(), 10_000);
         assert_eq!(parsed.iter().filter(|ip| ip.is_ipv6()).count(), 200);
     }

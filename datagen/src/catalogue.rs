@@ -3,9 +3,10 @@
 use chrono::NaiveDate;
 
 use crate::Config;
+use crate::clock::Spike;
 use crate::draw::{Alias, Pick};
 use crate::population::TASTES;
-use crate::random::{Purpose, Stream, below, mix};
+use crate::random::{Chance, Purpose, Stream, below, mix};
 
 pub(crate) const GENRES: usize = 8;
 
@@ -29,7 +30,17 @@ const GENRE: [Genre; GENRES] = [
     Genre { name: "family", weight: 8, price_krw: 35_000, appeal: [700, 30, 25, 260, 230, 50, 90, 60, 70] },
     Genre { name: "festival", weight: 4, price_krw: 70_000, appeal: [15, 180, 310, 130, 60, 40, 20, 10, 90] },
 ];
-const VENUES: [(&str, &str); 14] = [
+pub(crate) const GENRE_NAMES: [&str; GENRES] = {
+    let mut names = [""; GENRES];
+    let mut genre = 0;
+    while genre < GENRES {
+        names[genre] = GENRE[genre].name;
+        genre += 1;
+    }
+    names
+};
+/// Venues and their regions.
+pub(crate) const VENUES: [(&str, &str); 14] = [
     ("Blue Square", "Seoul"),
     ("Sejong Center", "Seoul"),
     ("Seoul Arts Center", "Seoul"),
@@ -69,14 +80,23 @@ const LAST_WORDS: [&str; 16] = [
 ];
 /// Someone looking up what is over counts for less: a fall by e^1.5 in rank.
 const CLOSED_FALL: f64 = 1.5;
+/// What has just been announced is talked about: a rise by e in rank on the first day, less on the next.
+const NEW_RISE: f64 = 1.0;
+const NEW_DAYS: f64 = 3.0;
+/// Tickets that people queue for are those of the first places.
+const RUSHED_RANKS: u64 = 50;
+/// Ticket offices open at full hours, KST, and the rush takes some minutes.
+const OPENING_HOURS: [usize; 6] = [10, 11, 12, 14, 18, 20];
+const RUSH_MINUTES: (u64, u64) = (5, 15);
 
 /// A row of `dim/performances`, less its id.
 #[derive(Debug)]
 pub(crate) struct Performance {
     pub(crate) title: String,
-    pub(crate) genre: &'static str,
-    pub(crate) venue: &'static str,
-    pub(crate) region: &'static str,
+    /// Index into [`GENRE_NAMES`].
+    pub(crate) genre: u8,
+    /// Index into [`VENUES`].
+    pub(crate) venue: u8,
     /// Days since 1970.
     pub(crate) opens_day: i32,
     /// Days since 1970.
@@ -90,8 +110,13 @@ pub(crate) struct Catalogue {
     first_day: i32,
     days: u32,
     drift: f64,
+    taste: f64,
+    spikes: u32,
+    new_item: Chance,
     profile: Stream,
     noise: Stream,
+    appears: Stream,
+    spike: Stream,
     genres: Vec<u8>,
     /// Natural logarithm of each item's long-term rank, which is a random permutation.
     ln_rank: Vec<f32>,
@@ -115,6 +140,11 @@ impl Catalogue {
             first_day: config.from.to_epoch_days(),
             days: config.days,
             drift: config.drift,
+            taste: config.taste,
+            spikes: config.spikes,
+            new_item: Chance::new(config.new_item_share),
+            appears: stream(Purpose::ItemAppears),
+            spike: stream(Purpose::Spike),
             profile: stream(Purpose::ItemProfile),
             noise: stream(Purpose::ItemDrift),
             genres: (0..items)
@@ -129,18 +159,16 @@ impl Catalogue {
 
     pub(crate) fn performance(&self, item: u32) -> Performance {
         let word = mix(self.profile.at(item.into()));
-        let genre = &GENRE[usize::from(self.genres[item as usize])];
-        let (venue, region) = VENUES[(word & 0xFFFF) as usize % VENUES.len()];
+        let genre = self.genres[item as usize];
         let first = FIRST_WORDS[(word >> 16) as usize % FIRST_WORDS.len()];
         let last = LAST_WORDS[(word >> 20) as usize % LAST_WORDS.len()];
         let (opens_day, closes_day) = self.run(item);
         // 60 % to 160 % of the genre's price, in thousands.
-        let price = genre.price_krw * (60 + below(word, 101)) / 100_000 * 1000;
+        let price = GENRE[usize::from(genre)].price_krw * (60 + below(word, 101)) / 100_000 * 1000;
         Performance {
             title: format!("{first} {last} {}", item % 97 + 1),
-            genre: genre.name,
-            venue,
-            region,
+            genre,
+            venue: ((word & 0xFFFF) as usize % VENUES.len()) as u8,
             opens_day,
             closes_day,
             price_krw: price as i32,
@@ -154,22 +182,49 @@ impl Catalogue {
         (opens, opens + 2 + below(word << 32, 120) as i32)
     }
 
-    /// The charts of a date: long-term ranks, moved by a week's and a day's chance.
+    /// The first day, days since 1970, on which an item is known of; before the lake's for most.
+    pub(crate) fn appears_day(&self, item: u32) -> i32 {
+        let word = self.appears.at(item.into());
+        if self.new_item.hit(word) {
+            self.first_day + below(word, u64::from(self.days)) as i32
+        } else {
+            i32::MIN
+        }
+    }
+
+    /// Items in the order of a date's popularity: long-term ranks, moved by a week's and a day's chance. What nobody
+    /// knows of yet is left out, unless that is everything.
+    fn order(&self, day: i32) -> Vec<u32> {
+        let week = day.div_euclid(7);
+        let key = |item: u32| {
+            let noise = self.noise(item, 0, day) + self.noise(item, 1, week);
+            let (_, closes) = self.run(item);
+            let fall = if day > closes { CLOSED_FALL } else { 0.0 };
+            let age = f64::from(day) - f64::from(self.appears_day(item));
+            let rise = NEW_RISE * (1.0 - age / NEW_DAYS).max(0.0);
+            f64::from(self.ln_rank[item as usize]) + self.drift * noise + fall - rise
+        };
+        let all = 0..self.genres.len() as u32;
+        let known = all.clone().filter(|&item| self.appears_day(item) <= day);
+        let mut order: Vec<(f64, u32)> = known.map(|item| (key(item), item)).collect();
+        if order.is_empty() {
+            order = all.map(|item| (key(item), item)).collect();
+        }
+        order.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        order.into_iter().map(|(_, item)| item).collect()
+    }
+
+    /// The charts of a date.
     pub(crate) fn charts(&self, date: NaiveDate) -> Charts {
         let day = date.to_epoch_days();
-        let week = day.div_euclid(7);
-        let mut order: Vec<(f64, u32)> = (0..self.genres.len() as u32)
-            .map(|item| {
-                let noise = self.noise(item, 0, day) + self.noise(item, 1, week);
-                let (_, closes) = self.run(item);
-                let fall = if day > closes { CLOSED_FALL } else { 0.0 };
-                let key = f64::from(self.ln_rank[item as usize]) + self.drift * noise + fall;
-                (key, item)
-            })
-            .collect();
-        order.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        let order = self.order(day);
+        let at_item = |opening: Spike| Spike {
+            item: order[opening.item as usize % order.len()],
+            ..opening
+        };
+        let spikes = self.openings(day).into_iter().map(at_item).collect();
         let mut shelves: [(Vec<u32>, Vec<f64>); GENRES] = Default::default();
-        for ((_, item), &weight) in order.into_iter().zip(&self.weights) {
+        for (item, &weight) in order.into_iter().zip(&self.weights) {
             let (items, weights) = &mut shelves[usize::from(self.genres[item as usize])];
             items.push(item);
             weights.push(weight);
@@ -178,7 +233,7 @@ impl Catalogue {
             .each_ref()
             .map(|(_, weights)| weights.iter().sum::<f64>());
         let genres = std::array::from_fn(|taste| {
-            let appeal = |genre: usize| f64::from(GENRE[genre].appeal[taste]);
+            let appeal = |genre: usize| f64::from(GENRE[genre].appeal[taste]).powf(self.taste);
             let weight = |genre: usize| popularity[genre] * appeal(genre);
             Alias::new(&std::array::from_fn::<_, GENRES, _>(weight))
         });
@@ -186,7 +241,28 @@ impl Catalogue {
             let ranks = Alias::new(&weights);
             Shelf { items, ranks }
         });
-        Charts { genres, shelves }
+        Charts {
+            genres,
+            shelves,
+            spikes,
+        }
+    }
+
+    /// The ticket openings of a date, at places of its charts in place of items.
+    pub(crate) fn openings(&self, day: i32) -> Vec<Spike> {
+        let opening = |number: u32| {
+            let word = self
+                .spike
+                .at(u64::from(day as u32) << 32 | u64::from(number));
+            let hour = OPENING_HOURS[below(word << 32, OPENING_HOURS.len() as u64) as usize];
+            let (least, most) = RUSH_MINUTES;
+            Spike {
+                first_minute: hour * 60,
+                minutes: (least + below(mix(word), most - least + 1)) as usize,
+                item: below(word, RUSHED_RANKS) as u32,
+            }
+        };
+        (0..self.spikes).map(opening).collect()
     }
 
     /// Chance in −1..1, triangular.
@@ -212,6 +288,8 @@ struct Shelf {
 pub(crate) struct Charts {
     genres: [Alias; TASTES],
     shelves: [Shelf; GENRES],
+    /// The date's ticket openings.
+    pub(crate) spikes: Vec<Spike>,
 }
 
 impl Charts {
@@ -259,6 +337,34 @@ mod tests {
             .iter()
             .filter(|item| seventies[..10].contains(item));
         assert!(common.count() <= 5);
+    }
+
+    #[test]
+    fn nothing_is_drawn_before_it_is_known_of() {
+        let config = Config {
+            performances: 500,
+            days: 10,
+            new_item_share: 0.5,
+            ..Config::default()
+        };
+        let catalogue = Catalogue::new(&config);
+        let new = (0..500).filter(|&item| catalogue.appears_day(item) > i32::MIN);
+        assert!((200..300).contains(&new.count()));
+        let stream = Stream::new(6, Purpose::SessionInterest);
+        let mut drawn = std::collections::BTreeSet::new();
+        for day in 0..10 {
+            let date = config.from + chrono::Days::new(day);
+            let charts = catalogue.charts(date);
+            for i in 0..5_000 {
+                let item = charts.draw(NO_TASTE, stream.at(i));
+                assert!(catalogue.appears_day(item) <= date.to_epoch_days());
+                drawn.insert(item);
+            }
+        }
+        let came = drawn
+            .iter()
+            .filter(|&&item| catalogue.appears_day(item) > i32::MIN);
+        assert!(came.count() > 100);
     }
 
     #[test]

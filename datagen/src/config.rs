@@ -36,18 +36,113 @@ pub struct Config {
     pub zipf_users: f64,
     /// How far popularity wanders from day to day, in natural logarithms of the rank; 0 is a fixed order.
     pub drift: f64,
+    /// Share of the performances that nobody hears of before some date of the lake, evenly spread over its dates.
+    pub new_item_share: f64,
+    /// How much ages differ in the genres they prefer: the power of the preferences; 0 is not at all.
+    pub taste: f64,
+    /// How far traffic follows the hours of the day: 0 is even, 1 a shop's curve.
+    pub daily_curve: f64,
+    /// How far traffic follows the days of the week: 0 is even, 1 a shop's curve.
+    pub weekly_curve: f64,
+    /// Ticket openings on each date: minutes in which one performance is rushed. Without any, `spike_share` means nothing.
+    pub spikes: u32,
+    /// Share of a date's events that the openings bring, all together.
+    pub spike_share: f64,
     /// Share of sessions without a user id.
     pub anonymous_share: f64,
     /// Share, of the sessions with a user id, of those whose id is not in `dim/users`.
     pub unknown_user_share: f64,
-    /// Share of events made by a handful of bots.
+    /// How many users are bots.
+    pub bots: u32,
+    /// Share of events made by the bots.
     pub bot_share: f64,
     /// Mean number of events, clicks and requests together, in a session.
     pub events_per_session: u32,
+    /// Share of a date's rows that are of the date before: late events, the first of the date's rows.
+    pub late_share: f64,
+    /// Share of rows delivered twice: the same again, its id included, behind it.
+    pub duplicate_share: f64,
+    /// Share of clicks whose performance is null.
+    pub null_item_share: f64,
+    /// Share of clicks on a performance that is not in `dim/performances`.
+    pub unknown_item_share: f64,
+    /// Share of users without a date of birth.
+    pub null_birth_share: f64,
+    /// Share of users born in the future or more than 120 years ago.
+    pub wrong_birth_share: f64,
+    /// How uneven files and row groups are: the smallest have 1 less this of the rows of the largest.
+    pub uneven: f64,
     /// Most rows in one file.
     pub rows_per_file: u64,
     /// Most rows in one Parquet row group.
     pub rows_per_row_group: u64,
+}
+
+/// A named set of a [`Config`]'s shapes; its sizes, dates and seed are those of the default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Profile {
+    /// No skew and no defects: every performance, user, hour and file alike.
+    Uniform,
+    /// A ticket shop on usual days: the default.
+    #[default]
+    Realistic,
+    /// What breaks engines: a performance with a third of the clicks, a handful of bots with a sixth,
+    /// rushes, many late, doubled and broken rows, files from a crumb to the full size.
+    Brutal,
+}
+
+impl Profile {
+    /// The profile's config.
+    #[must_use]
+    pub fn config(self) -> Config {
+        let realistic = Config::default();
+        match self {
+            Self::Realistic => realistic,
+            Self::Uniform => Config {
+                zipf_items: 0.0,
+                zipf_users: 0.0,
+                drift: 0.0,
+                new_item_share: 0.0,
+                taste: 0.0,
+                daily_curve: 0.0,
+                weekly_curve: 0.0,
+                spikes: 0,
+                spike_share: 0.0,
+                anonymous_share: 0.0,
+                unknown_user_share: 0.0,
+                bot_share: 0.0,
+                late_share: 0.0,
+                duplicate_share: 0.0,
+                null_item_share: 0.0,
+                unknown_item_share: 0.0,
+                null_birth_share: 0.0,
+                wrong_birth_share: 0.0,
+                uneven: 0.0,
+                ..realistic
+            },
+            Self::Brutal => Config {
+                zipf_items: 1.5,
+                zipf_users: 1.1,
+                drift: 1.2,
+                new_item_share: 0.2,
+                spikes: 3,
+                spike_share: 0.15,
+                anonymous_share: 0.3,
+                unknown_user_share: 0.05,
+                bots: 4,
+                bot_share: 0.17,
+                late_share: 0.05,
+                duplicate_share: 0.02,
+                null_item_share: 0.01,
+                unknown_item_share: 0.01,
+                null_birth_share: 0.15,
+                wrong_birth_share: 0.03,
+                uneven: 0.98,
+                ..realistic
+            },
+        }
+    }
 }
 
 impl Default for Config {
@@ -63,10 +158,24 @@ impl Default for Config {
             zipf_items: 1.1,
             zipf_users: 0.6,
             drift: 0.8,
+            new_item_share: 0.05,
+            taste: 1.0,
+            daily_curve: 1.0,
+            weekly_curve: 1.0,
+            spikes: 2,
+            spike_share: 0.02,
             anonymous_share: 0.2,
             unknown_user_share: 0.005,
+            bots: 8,
             bot_share: 0.02,
             events_per_session: 5,
+            late_share: 0.005,
+            duplicate_share: 0.001,
+            null_item_share: 0.0005,
+            unknown_item_share: 0.0005,
+            null_birth_share: 0.05,
+            wrong_birth_share: 0.005,
+            uneven: 0.4,
             rows_per_file: 2_000_000,
             rows_per_row_group: 1_000_000,
         }
@@ -97,20 +206,48 @@ impl Config {
             ("zipf_items", self.zipf_items),
             ("zipf_users", self.zipf_users),
             ("drift", self.drift),
+            ("taste", self.taste),
         ] {
             if !(0.0..=10.0).contains(&exponent) {
                 return Err(wrong(field, exponent, "0 to 10"));
             }
         }
         for (field, share) in [
+            ("new_item_share", self.new_item_share),
+            ("daily_curve", self.daily_curve),
+            ("weekly_curve", self.weekly_curve),
             ("anonymous_share", self.anonymous_share),
             ("unknown_user_share", self.unknown_user_share),
             ("bot_share", self.bot_share),
+            ("null_item_share", self.null_item_share),
+            ("unknown_item_share", self.unknown_item_share),
+            ("null_birth_share", self.null_birth_share),
+            ("wrong_birth_share", self.wrong_birth_share),
         ] {
             if !(0.0..=1.0).contains(&share) {
                 return Err(wrong(field, share, "a share, 0 to 1"));
             }
         }
+        // A date without events of its own is none, and a row behind none can't be its double.
+        for (field, share) in [
+            ("spike_share", self.spike_share),
+            ("late_share", self.late_share),
+            ("duplicate_share", self.duplicate_share),
+        ] {
+            if !(0.0..=0.9).contains(&share) {
+                return Err(wrong(field, share, "a share, 0 to 0.9"));
+            }
+        }
+        let defects = self.duplicate_share + self.null_item_share + self.unknown_item_share;
+        if defects > 1.0 {
+            let expected = "at most 1 together with duplicate_share and unknown_item_share";
+            return Err(wrong("null_item_share", self.null_item_share, expected));
+        }
+        if !(0.0..=0.99).contains(&self.uneven) {
+            return Err(wrong("uneven", self.uneven, "0 to 0.99"));
+        }
+        within("spikes", self.spikes.into(), 0, 1000, "0 to 1,000")?;
+        within("bots", self.bots.into(), 1, 1_000_000, "1 to 1,000,000")?;
         let session = u64::from(self.events_per_session);
         within("events_per_session", session, 1, 1_000, "1 to 1,000")?;
         let file = "1 to 67,108,864 (2^26): a file is encoded in memory";
@@ -157,8 +294,12 @@ mod tests {
     }
 
     #[test]
-    fn the_default_is_valid() {
-        Config::default().validate().unwrap();
+    fn profiles_are_valid_and_differ() {
+        for profile in [Profile::Uniform, Profile::Realistic, Profile::Brutal] {
+            profile.config().validate().unwrap();
+        }
+        assert_ne!(Profile::Uniform.config(), Profile::Brutal.config());
+        assert_eq!(Profile::default().config(), Config::default());
     }
 
     #[test]
@@ -174,6 +315,14 @@ mod tests {
         check(|c| c.anonymous_share = 1.01, "anonymous_share");
         check(|c| c.unknown_user_share = f64::NAN, "unknown_user_share");
         check(|c| c.bot_share = -0.5, "bot_share");
+        check(|c| c.bots = 0, "bots");
+        check(|c| c.taste = -1.0, "taste");
+        check(|c| c.daily_curve = 1.5, "daily_curve");
+        check(|c| c.late_share = 1.0, "late_share");
+        check(|c| c.duplicate_share = f64::NAN, "duplicate_share");
+        check(|c| c.unknown_item_share = 1.0, "null_item_share");
+        check(|c| c.uneven = 1.0, "uneven");
+        check(|c| c.spikes = 1001, "spikes");
         check(|c| c.events_per_session = 0, "events_per_session");
         check(|c| c.rows_per_file = 0, "rows_per_file");
         check(|c| c.rows_per_row_group = 0, "rows_per_row_group");

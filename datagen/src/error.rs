@@ -23,6 +23,12 @@ pub enum Error {
         /// What was found.
         path: String,
     },
+    /// There is no lake to look at.
+    #[error("there is no whole lake: `{path}` isn't there")]
+    NoLake {
+        /// The truth file that was looked for.
+        path: String,
+    },
     /// A part could not be encoded as Parquet.
     #[error("cannot encode `{path}`")]
     Encode {

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use chrono::{Days, NaiveDate};
 
-use crate::clock::weekday_weight;
-use crate::random::{Purpose, Stream, below};
+use crate::clock::{blend, weekday_weight};
+use crate::random::{Purpose, Stream, below, mix};
 use crate::{Config, Error, Table};
 
 /// A file to be made: independent of every other one.
@@ -23,6 +23,20 @@ pub struct Part {
     pub path: String,
     /// Index of the date in the plan; 0 for dimensions.
     pub(crate) day: usize,
+}
+
+impl Part {
+    /// How many rows it has.
+    #[must_use]
+    pub fn row_count(&self) -> u64 {
+        self.rows.end - self.rows.start
+    }
+
+    /// Its rows in Parquet row groups.
+    pub(crate) fn row_groups(&self, config: &Config) -> Vec<Range<u64>> {
+        let cut = Cut::new(config, Purpose::GroupSize, u64::from(self.index));
+        cut.pieces(self.rows.clone(), config.rows_per_row_group)
+    }
 }
 
 /// A date's share of both logs.
@@ -45,7 +59,7 @@ impl Plan {
     /// Plans the lake of a config.
     ///
     /// # Errors
-    /// [`Error::Config`] if the config is not valid, or puts more than 2^32 − 1 rows into one date.
+    /// [`Error::Config`] if the config is not valid.
     pub fn new(config: &Config) -> Result<Self, Error> {
         config.validate()?;
         let days = plan_days(config);
@@ -59,23 +73,15 @@ impl Plan {
                 Table::Performances => rows,
                 _ => config.rows_per_file,
             };
-            split(&mut parts, table, None, 0..rows, per_file);
+            split(&mut parts, table, None, 0..rows, per_file, config);
         }
         for (index, day) in days.iter().enumerate() {
-            for (field, table, rows) in [
-                ("click_rows", Table::TicketClicks, &day.clicks),
-                ("web_rows", Table::WebLogs, &day.requests),
+            for (table, rows) in [
+                (Table::TicketClicks, &day.clicks),
+                (Table::WebLogs, &day.requests),
             ] {
-                let date_rows = rows.end - rows.start;
-                if date_rows > u64::from(u32::MAX) {
-                    return Err(Error::Config {
-                        field,
-                        value: format!("{date_rows} on {}", day.date),
-                        expected: "at most 4,294,967,295 on one date",
-                    });
-                }
-                let day = Some((index, day.date));
-                split(&mut parts, table, day, rows.clone(), config.rows_per_file);
+                let (rows, day) = (rows.clone(), Some((index, day.date)));
+                split(&mut parts, table, day, rows, config.rows_per_file, config);
             }
         }
         let config = config.clone();
@@ -101,8 +107,7 @@ impl Plan {
     /// Rows of all tables together.
     #[must_use]
     pub fn total_rows(&self) -> u64 {
-        let rows = |part: &Part| part.rows.end - part.rows.start;
-        self.parts.iter().map(rows).sum()
+        self.parts.iter().map(Part::row_count).sum()
     }
 
     pub(crate) fn days(&self) -> &[DayPlan] {
@@ -119,7 +124,10 @@ fn plan_days(config: &Config) -> Vec<DayPlan> {
     let mut sums = vec![0];
     for date in &dates {
         let chance = 940 + below(stream.at(date.to_epoch_days() as u64), 121);
-        sums.push(sums[sums.len() - 1] + weekday_weight(*date) * chance);
+        // Nothing of a week's shape is nothing of chance either.
+        let chance = blend(1000, chance, config.weekly_curve);
+        let weight = weekday_weight(*date, config.weekly_curve);
+        sums.push(sums[sums.len() - 1] + weight * chance);
     }
     let total = u128::from(sums[dates.len()]);
     // Cumulative floors: the dates' rows add up to the table's.
@@ -136,19 +144,22 @@ fn plan_days(config: &Config) -> Vec<DayPlan> {
         .collect()
 }
 
-/// Splits rows evenly into as few files as allowed; no rows make one empty file, so that the schema can be read.
+/// Splits rows into files; no rows make one empty file, so that the schema can be read.
 fn split(
     parts: &mut Vec<Part>,
     table: Table,
     day: Option<(usize, NaiveDate)>,
     rows: Range<u64>,
     rows_per_file: u64,
+    config: &Config,
 ) {
-    let count = rows.end - rows.start;
-    let files = count.div_ceil(rows_per_file).max(1);
-    let start =
-        |file: u64| rows.start + (u128::from(count) * u128::from(file) / u128::from(files)) as u64;
-    for file in 0..files {
+    let day_number = day.map_or(0, |(_, date)| date.to_epoch_days() as u64);
+    let cut = Cut::new(config, Purpose::FileSize, day_number << 8 | table as u64);
+    let mut files = cut.pieces(rows.clone(), rows_per_file);
+    if files.is_empty() {
+        files.push(rows);
+    }
+    for (file, rows) in (0_u32..).zip(files) {
         let folder = match day {
             Some((_, date)) => format!("{}/date={date}", table.folder()),
             None => table.folder().to_owned(),
@@ -156,11 +167,55 @@ fn split(
         parts.push(Part {
             table,
             date: day.map(|(_, date)| date),
-            index: file as u32,
-            rows: start(file)..start(file + 1),
+            index: file,
+            rows,
             path: format!("{folder}/part-{file:05}.parquet"),
             day: day.map_or(0, |(index, _)| index),
         });
+    }
+}
+
+/// Cuts rows into pieces of uneven sizes.
+struct Cut {
+    stream: Stream,
+    of: u64,
+    /// In thousandths.
+    uneven: u64,
+}
+
+impl Cut {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "0 ≤ uneven < 1"
+    )]
+    fn new(config: &Config, purpose: Purpose, of: u64) -> Self {
+        Self {
+            stream: Stream::new(config.seed, purpose),
+            of: mix(of),
+            uneven: (config.uneven * 1000.0) as u64,
+        }
+    }
+
+    /// As few pieces of at most `most` rows as the drawn sizes need.
+    fn pieces(&self, rows: Range<u64>, most: u64) -> Vec<Range<u64>> {
+        let count = rows.end - rows.start;
+        if (1..=most).contains(&count) {
+            return vec![rows];
+        }
+        // Sums of sizes in thousandths of the most: enough of them to hold all rows.
+        let mut sums = vec![0];
+        while u128::from(sums[sums.len() - 1]) * u128::from(most) < u128::from(count) * 1000 {
+            let word = self.stream.at(self.of.wrapping_add(sums.len() as u64));
+            let size = 1000 - below(word, self.uneven + 1);
+            sums.push(sums[sums.len() - 1] + size);
+        }
+        let total = u128::from(sums[sums.len() - 1]).max(1);
+        let place = |sum: u64| rows.start + (u128::from(count) * u128::from(sum) / total) as u64;
+        sums.windows(2)
+            .map(|pair| place(pair[0])..place(pair[1]))
+            .filter(|piece| !piece.is_empty())
+            .collect()
     }
 }
 
@@ -180,6 +235,7 @@ mod tests {
             web_rows: 7,
             days: 9,
             rows_per_file: 500,
+            uneven: 0.7,
             ..Config::default()
         };
         let plan = Plan::new(&config).unwrap();
@@ -233,12 +289,55 @@ mod tests {
     }
 
     #[test]
-    fn a_date_too_heavy_is_refused() {
+    fn the_most_rows_are_planned() {
         let config = Config {
-            click_rows: 1 << 33,
+            click_rows: 1 << 40,
+            days: 3,
+            rows_per_file: 1 << 26,
             ..Config::default()
         };
-        let error = Plan::new(&config).unwrap_err();
-        assert!(error.to_string().contains("on 2026-06-01"), "{error}");
+        let plan = Plan::new(&config).unwrap();
+        let rows = rows_of(&plan, Table::TicketClicks);
+        assert!(rows.windows(2).all(|pair| pair[0].end == pair[1].start));
+        assert_eq!(rows[rows.len() - 1].end, 1 << 40);
+    }
+
+    #[test]
+    fn files_and_row_groups_are_as_uneven_as_asked() {
+        let sizes = |uneven| {
+            let config = Config {
+                uneven,
+                click_rows: 1_000_000,
+                rows_per_file: 10_000,
+                rows_per_row_group: 1_000,
+                ..Config::default()
+            };
+            let plan = Plan::new(&config).unwrap();
+            let parts = plan
+                .parts()
+                .iter()
+                .filter(|p| p.table == Table::TicketClicks);
+            let parts: Vec<&Part> = parts.collect();
+            let groups = parts.iter().flat_map(|part| {
+                let groups = part.row_groups(&config);
+                assert_eq!(groups[0].start, part.rows.start);
+                assert_eq!(groups[groups.len() - 1].end, part.rows.end);
+                groups.into_iter().map(|group| group.end - group.start)
+            });
+            let files: Vec<u64> = parts.iter().map(|part| part.row_count()).collect();
+            (files, groups.collect::<Vec<u64>>())
+        };
+        let spread = |sizes: &[u64]| {
+            let (least, most) = (sizes.iter().min().unwrap(), sizes.iter().max().unwrap());
+            *least as f64 / *most as f64
+        };
+        let (files, groups) = sizes(0.0);
+        assert!(spread(&files) > 0.99 && spread(&groups) > 0.99);
+        assert_eq!(files.len(), 100);
+        let (files, groups) = sizes(0.9);
+        assert!((0.09..0.2).contains(&spread(&files)), "{files:?}");
+        assert!((0.05..0.2).contains(&spread(&groups)), "{groups:?}");
+        assert!(*files.iter().max().unwrap() <= 10_000);
+        assert!(*groups.iter().max().unwrap() <= 1_000);
     }
 }

@@ -11,8 +11,6 @@ pub(crate) const TASTES: usize = 9;
 /// The taste of anonymous visitors and of users without a credible birth date.
 pub(crate) const NO_TASTE: u8 = 8;
 
-const NULL_BIRTH_SHARE: f64 = 0.05;
-const ABSURD_BIRTH_SHARE: f64 = 0.005;
 /// Weight and ages (from, to) of each band at the lake's first date.
 const AGES: [(u32, u64, u64); 8] = [
     (1, 5, 10),
@@ -24,8 +22,8 @@ const AGES: [(u32, u64, u64); 8] = [
     (5, 60, 70),
     (2, 70, 95),
 ];
-const GENDERS: [(&str, u32); 3] = [("", 8), ("F", 54), ("M", 38)];
-const REGIONS: [(&str, u32); 17] = [
+pub(crate) const GENDERS: [(&str, u32); 3] = [("", 8), ("F", 54), ("M", 38)];
+pub(crate) const REGIONS: [(&str, u32); 17] = [
     ("Seoul", 240),
     ("Gyeonggi", 250),
     ("Busan", 80),
@@ -50,8 +48,10 @@ const REGIONS: [(&str, u32); 17] = [
 pub(crate) struct Profile {
     /// Days since 1970.
     pub(crate) birth_day: Option<i32>,
-    pub(crate) gender: Option<&'static str>,
-    pub(crate) region: &'static str,
+    /// Index into [`GENDERS`]; the first is not told.
+    pub(crate) gender: u8,
+    /// Index into [`REGIONS`].
+    pub(crate) region: u8,
     /// Days since 1970.
     pub(crate) signed_up_day: i32,
 }
@@ -68,7 +68,7 @@ pub(crate) struct Population {
     profile: Stream,
     ages: Pick,
     null_birth: Chance,
-    absurd_birth: Chance,
+    wrong_birth: Chance,
     genders: Pick,
     regions: Pick,
 }
@@ -84,8 +84,8 @@ impl Population {
             birth: Stream::new(config.seed, Purpose::UserBirth),
             profile: Stream::new(config.seed, Purpose::UserProfile),
             ages: Pick::new(&AGES.map(|(weight, ..)| weight)),
-            null_birth: Chance::new(NULL_BIRTH_SHARE),
-            absurd_birth: Chance::new(ABSURD_BIRTH_SHARE),
+            null_birth: Chance::new(config.null_birth_share),
+            wrong_birth: Chance::new(config.wrong_birth_share),
             genders: Pick::new(&GENDERS.map(|(_, weight)| weight)),
             regions: Pick::new(&REGIONS.map(|(_, weight)| weight)),
         }
@@ -125,7 +125,7 @@ impl Population {
             return NO_TASTE;
         }
         let word = self.birth.at(u64::from(user));
-        if self.null_birth.hit(word) || self.absurd_birth.hit(mix(word)) {
+        if self.null_birth.hit(word) || self.wrong_birth.hit(mix(word)) {
             NO_TASTE
         } else {
             self.ages.draw(word >> 32)
@@ -141,7 +141,7 @@ impl Population {
             return None;
         }
         let within_year = below(second, 365) as i32;
-        if self.absurd_birth.hit(second) {
+        if self.wrong_birth.hit(second) {
             let future = self.first_day + 366 + within_year;
             let long_ago = NaiveDate::from_ymd_opt(1890, 1, 1).map_or(0, |d| d.to_epoch_days());
             let is_future = word >> 63 == 0;
@@ -156,18 +156,24 @@ impl Population {
         Some(self.first_day - age_days as i32)
     }
 
+    /// Whether an id of `dim/users` has no date of birth, and whether it has an impossible one: 1 or 0 each.
+    pub(crate) fn birth_faults(&self, user: u32) -> [u64; 2] {
+        let word = self.birth.at(u64::from(user));
+        let is_null = self.null_birth.hit(word);
+        let is_wrong = !is_null && self.wrong_birth.hit(mix(word));
+        [is_null.into(), is_wrong.into()]
+    }
+
     /// The rest of a user's row.
     pub(crate) fn profile(&self, user: u32) -> Profile {
         let word = self.profile.at(u64::from(user));
-        let (gender, _) = GENDERS[usize::from(self.genders.draw(word))];
-        let (region, _) = REGIONS[usize::from(self.regions.draw(word >> 10))];
         let birth_day = self.birth_day(user);
         // Nobody signs up before being born, whatever the form was told.
         let lived = birth_day.map_or(3000, |day| (self.first_day - day).clamp(1, 3000));
         Profile {
             birth_day,
-            gender: (!gender.is_empty()).then_some(gender),
-            region,
+            gender: self.genders.draw(word),
+            region: self.regions.draw(word >> 10),
             signed_up_day: self.first_day - 1 - below(word, lived as u64) as i32,
         }
     }

@@ -33,6 +33,10 @@ pub(crate) enum Purpose {
     ItemGenre,
     ItemProfile,
     ItemDrift,
+    ItemAppears,
+    FileSize,
+    GroupSize,
+    Spike,
 }
 
 /// The random words of one purpose: word `n` is splitmix64's `n`-th from a start of the stream's own.

@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
 use crate::lake::Lake;
-use crate::truth::{self, DayRows, TableTotals, Truth};
+use crate::truth::{self, TableTotals, Truth};
 use crate::work::Work;
-use crate::{Config, Error, Part, Plan, Table};
+use crate::{Config, Error, Maker, Part, Plan, Table, inspect};
 
 /// Told how far a generation is; called from the worker threads.
 pub trait Progress: Sync {
@@ -24,7 +24,7 @@ pub trait Progress: Sync {
     fn truth_started(&self) {}
 
     /// Whether to stop: asked before each part. What was written until then stays, and the same
-    /// generation begun again does what is left of it anew.
+    /// generation begun again does what is left of it.
     fn is_stopped(&self) -> bool {
         false
     }
@@ -39,6 +39,8 @@ pub struct Report {
     pub elapsed: Duration,
     /// The lake of an equal config was there, whole, and nothing was done.
     pub already_there: bool,
+    /// Files that an interrupted generation of the same had left, and that were kept.
+    pub kept_files: u64,
 }
 
 /// Generates the lake of a plan at `prefix` of a store.
@@ -47,10 +49,11 @@ pub struct Report {
 /// runs on threads of its own. Rows are made on `threads`
 /// threads of its own (at least one); `handle` is the runtime that does the store's input and output. Each thread
 /// holds at most two encoded parts, one being made and one being written; beyond that, memory goes to the pairs of
-/// the dates in work, at four bytes a row.
+/// the dates in work, at four bytes a row and at most 256 MiB for each log of each.
 ///
-/// If the whole lake of an equal config is there, nothing is done. With `replace`, anything else that is there in
-/// the tables' folders is deleted first.
+/// If the whole lake of an equal config is there, nothing is done. If a generation of an equal config was interrupted,
+/// the parts that it wrote are kept: each is written whole or not at all, and its footer is looked at. With `replace`,
+/// anything else that is there in the tables' folders is deleted first.
 ///
 /// # Errors
 /// [`Error::LakeExists`] if something else is there and `replace` is not set; [`Error::Stopped`] if `progress` says
@@ -68,68 +71,90 @@ pub fn generate(
     let started = Instant::now();
     let prefix = prefix.clone();
     let lake = Lake { store, prefix };
-    if let Some(truth) = handle.block_on(prepare(plan, &lake, replace))? {
-        return Ok(Report {
-            tables: truth.tables,
-            elapsed: started.elapsed(),
-            already_there: true,
-        });
-    }
+    let present = match handle.block_on(prepare(plan, &lake, replace))? {
+        Found::Whole(truth) => {
+            return Ok(Report {
+                tables: truth.tables,
+                elapsed: started.elapsed(),
+                already_there: true,
+                kept_files: 0,
+            });
+        }
+        Found::Parts(present) => present,
+    };
     let threads = threads.max(1);
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .thread_name(|index| format!("datagen-{index}"))
         .build()
         .map_err(|source| Error::Threads { threads, source })?;
-    let work = pool.install(|| Work::new(plan, &lake, handle, progress));
+    let maker = pool.install(|| Maker::new(plan));
+    let work = Work::new(&maker, &lake, &present, handle, progress);
     for outcome in pool.broadcast(|_| work.run()) {
         outcome?;
     }
     progress.truth_started();
-    let truth = truth(plan, work);
-    handle.block_on(async {
-        put_json(&lake, truth::FILE, &truth).await?;
-        lake.delete(BEGUN).await
-    })?;
+    let (tables, dates) = work.finish();
+    let truth = pool.install(|| maker.truth(tables, dates));
+    handle.block_on(finish(&lake, &truth))?;
     Ok(Report {
         tables: truth.tables,
         elapsed: started.elapsed(),
         already_there: false,
+        kept_files: present.len() as u64,
     })
 }
 
-/// Makes room for the lake, unless it is there already: then that one's truth is returned.
-async fn prepare(plan: &Plan, lake: &Lake, replace: bool) -> Result<Option<Truth>, Error> {
+/// What there is of a lake that is asked for.
+pub(crate) enum Found {
+    /// All of it.
+    Whole(Box<Truth>),
+    /// Some parts, by path with their sizes in bytes.
+    Parts(BTreeMap<String, u64>),
+}
+
+/// Makes room for the lake, but for what is there of it already.
+pub(crate) async fn prepare(plan: &Plan, lake: &Lake, replace: bool) -> Result<Found, Error> {
     match truth::read(lake.store.as_ref(), &lake.prefix).await {
         Ok(Some(truth)) if truth.version == truth::VERSION && truth.config == *plan.config() => {
-            return Ok(Some(truth));
+            return Ok(Found::Whole(Box::new(truth)));
         }
         // Another version's truth is another lake.
         Ok(_) | Err(Error::Truth { .. }) => {}
         Err(error) => return Err(error),
     }
-    let begun = Begun {
+    let begun = |clearing| Begun {
         version: truth::VERSION,
         config: plan.config().clone(),
+        clearing,
     };
-    if let Some(found) = lake.anything_there().await? {
-        let interrupted = lake.get(BEGUN).await?.is_some_and(|bytes| {
-            serde_json::from_slice::<Begun>(&bytes).is_ok_and(|there| there == begun)
-        });
-        if !replace && !interrupted {
-            let path = found.to_string();
-            return Err(Error::LakeExists { path });
-        }
-        // First the note, so that a generation interrupted while clearing can be repeated too.
-        put_json(lake, BEGUN, &begun).await?;
-        lake.clear().await?;
-    } else {
-        put_json(lake, BEGUN, &begun).await?;
+    let Some(found) = lake.anything_there().await? else {
+        put_json(lake, BEGUN, &begun(false)).await?;
+        return Ok(Found::Parts(BTreeMap::new()));
+    };
+    let note = lake.get(BEGUN).await?;
+    let note = note.and_then(|bytes| serde_json::from_slice::<Begun>(&bytes).ok());
+    if note == Some(begun(false)) {
+        return Ok(Found::Parts(inspect::whole_parts(plan, lake).await?));
     }
-    Ok(None)
+    if !replace && note != Some(begun(true)) {
+        let path = found.to_string();
+        return Err(Error::LakeExists { path });
+    }
+    // First the note, so that a generation interrupted while clearing can be repeated too.
+    put_json(lake, BEGUN, &begun(true)).await?;
+    lake.clear().await?;
+    put_json(lake, BEGUN, &begun(false)).await?;
+    Ok(Found::Parts(BTreeMap::new()))
 }
 
-/// Says, while a lake is being made, which one: an interrupted generation can be repeated, but
+/// Makes a lake of parts that are all there whole.
+pub(crate) async fn finish(lake: &Lake, truth: &Truth) -> Result<(), Error> {
+    put_json(lake, truth::FILE, truth).await?;
+    lake.delete(BEGUN).await
+}
+
+/// Says, while a lake is being made, which one: an interrupted generation can be continued, but
 /// data of unknown origin is never replaced unasked.
 const BEGUN: &str = "_generating.json";
 
@@ -137,6 +162,8 @@ const BEGUN: &str = "_generating.json";
 struct Begun {
     version: u32,
     config: Config,
+    /// What was there before is being deleted: nothing there is of this lake.
+    clearing: bool,
 }
 
 async fn put_json(lake: &Lake, name: &str, value: &impl Serialize) -> Result<(), Error> {
@@ -145,31 +172,4 @@ async fn put_json(lake: &Lake, name: &str, value: &impl Serialize) -> Result<(),
         source,
     })?;
     lake.put(name, Bytes::from(json)).await
-}
-
-/// Puts the dates' answers together.
-fn truth(plan: &Plan, work: Work<'_>) -> Truth {
-    let (tables, answers) = work.finish();
-    let mut truth = Truth {
-        version: truth::VERSION,
-        config: plan.config().clone(),
-        tables,
-        days: Vec::new(),
-        unknown_user_clicks: 0,
-        daily_popularity: Vec::new(),
-        age_date_ranking: Vec::new(),
-        daily_web_pages: Vec::new(),
-    };
-    for (day, answer) in plan.days().iter().zip(answers) {
-        truth.days.push(DayRows {
-            date: day.date,
-            click_rows: day.clicks.end - day.clicks.start,
-            web_rows: day.requests.end - day.requests.start,
-        });
-        truth.unknown_user_clicks += answer.clicks.unknown_user_clicks;
-        truth.daily_popularity.push(answer.clicks.popularity);
-        truth.age_date_ranking.extend(answer.clicks.by_age);
-        truth.daily_web_pages.push(answer.pages);
-    }
-    truth
 }

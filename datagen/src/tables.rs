@@ -3,9 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, DictionaryArray, Int64Array, PrimitiveArray, StringArray};
-use arrow::buffer::{BooleanBuffer, NullBuffer};
-use arrow::datatypes::{ArrowDictionaryKeyType, DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use serde::{Deserialize, Serialize};
 
 pub(crate) mod clicks;
@@ -58,7 +56,7 @@ impl Table {
                 required("clicked_at", time()),
                 nullable("user_id", DataType::Int64),
                 required("session_id", DataType::Int64),
-                required("performance_id", DataType::Int32),
+                nullable("performance_id", DataType::Int32),
                 required("action", text()),
                 required("platform", text()),
                 required("device", text()),
@@ -113,17 +111,7 @@ fn nullable(name: &str, data_type: DataType) -> Field {
     Field::new(name, data_type, true)
 }
 
-/// A column of few distinct texts, as numbers into `values`.
-fn coded<K: ArrowDictionaryKeyType>(
-    codes: PrimitiveArray<K>,
-    values: &Arc<StringArray>,
-) -> Result<ArrayRef, arrow::error::ArrowError> {
-    let values: ArrayRef = values.clone();
-    Ok(Arc::new(DictionaryArray::try_new(codes, values)?))
-}
-
-/// Ids of which 0 stands for null.
-fn nullable_ids(ids: Vec<i64>) -> ArrayRef {
-    let present = BooleanBuffer::collect_bool(ids.len(), |i| ids[i] != 0);
-    Arc::new(Int64Array::new(ids.into(), Some(NullBuffer::new(present))))
+/// The texts of weighted choices.
+fn names<T>(choices: &[(&str, T)]) -> Arc<Vec<String>> {
+    Arc::new(choices.iter().map(|choice| choice.0.to_owned()).collect())
 }

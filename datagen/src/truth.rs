@@ -1,6 +1,7 @@
 //! The exact answers of a lake, `truth.json`: written last, so that its presence says the lake is whole.
 //!
-//! They are counted while the rows are made, without an engine, so an engine's rankings can be checked against them.
+//! They are counted from the same pure functions that the rows are made of, without an engine, so an engine's rankings
+//! can be checked against them.
 
 use std::collections::BTreeMap;
 
@@ -12,14 +13,15 @@ use serde::{Deserialize, Serialize};
 use crate::{AgeBand, Config, Error, Table};
 
 pub(crate) mod clicks;
-mod pairs;
+pub(crate) mod date;
+pub(crate) mod pairs;
 mod top;
 pub(crate) mod web;
 
 /// The truth file, relative to the lake.
 pub const FILE: &str = "truth.json";
 /// The shape of the file and the meaning of a config: a lake of another version is another lake.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// How many places a ranking of the truth has.
 pub const TOP: usize = 100;
 
@@ -33,16 +35,69 @@ pub struct Truth {
     pub config: Config,
     /// Sizes by table.
     pub tables: BTreeMap<Table, TableTotals>,
+    /// What is wrong with rows, over all dates.
+    pub defects: Defects,
+    /// Users of the dimension without a date of birth.
+    pub users_without_birth_date: u64,
+    /// Users of the dimension born in the future or more than 120 years before the first date.
+    pub users_with_wrong_birth_date: u64,
     /// Rows of both logs by date.
     pub days: Vec<DayRows>,
-    /// Clicks whose user id is neither null nor in `dim/users`.
-    pub unknown_user_clicks: u64,
-    /// For each date: all clicks, by performance.
+    /// For each date: all clicks that have a performance, by it.
     pub daily_popularity: Vec<DailyPopularity>,
-    /// For each date and age band in it: clicks with action `view`, by performance.
+    /// For each date and age band in it: clicks with action `view` that have a performance, by it.
     pub age_date_ranking: Vec<AgeDateRanking>,
     /// For each date: requests, by path.
     pub daily_web_pages: Vec<DailyWebPages>,
+}
+
+/// Rows that a ranking has to cope with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Defects {
+    /// Clicks of the date before, in this date's files.
+    pub late_clicks: u64,
+    /// Requests of the date before, in this date's files.
+    pub late_requests: u64,
+    /// Clicks that repeat another row, its id included.
+    pub doubled_clicks: u64,
+    /// Requests that repeat another row, its id included.
+    pub doubled_requests: u64,
+    /// Clicks whose performance is null.
+    pub clicks_without_item: u64,
+    /// Clicks whose performance is not in `dim/performances`.
+    pub clicks_on_unknown_items: u64,
+    /// Clicks whose user is null.
+    pub anonymous_clicks: u64,
+    /// Clicks whose user id is neither null nor in `dim/users`.
+    pub unknown_user_clicks: u64,
+}
+
+impl std::ops::AddAssign for Defects {
+    fn add_assign(&mut self, other: Self) {
+        self.late_clicks += other.late_clicks;
+        self.late_requests += other.late_requests;
+        self.doubled_clicks += other.doubled_clicks;
+        self.doubled_requests += other.doubled_requests;
+        self.clicks_without_item += other.clicks_without_item;
+        self.clicks_on_unknown_items += other.clicks_on_unknown_items;
+        self.anonymous_clicks += other.anonymous_clicks;
+        self.unknown_user_clicks += other.unknown_user_clicks;
+    }
+}
+
+/// What is true of a date.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DateTruth {
+    /// Its rows.
+    pub rows: DayRows,
+    /// All clicks.
+    pub popularity: DailyPopularity,
+    /// Views, by age band.
+    pub by_age: Vec<AgeDateRanking>,
+    /// Requests.
+    pub pages: DailyWebPages,
 }
 
 /// A table's size.
@@ -65,6 +120,8 @@ pub struct DayRows {
     pub click_rows: u64,
     /// Rows of `web_logs`.
     pub web_rows: u64,
+    /// What is wrong with them.
+    pub defects: Defects,
 }
 
 /// A date's most visited performances.

@@ -5,40 +5,31 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arrow::array::Array;
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use crate::encode::encode;
 use crate::lake::Lake;
+use crate::make::{Maker, Tally};
 use crate::runner::Progress;
-use crate::tables::clicks::Clicks;
-use crate::tables::web_logs::WebLogs;
-use crate::tables::{performances, users};
-use crate::traffic::{Day, World};
-use crate::truth::{self, DailyWebPages, TableTotals};
-use crate::{Error, Part, Plan, Table};
+use crate::traffic::Day;
+use crate::truth::date::fits;
+use crate::truth::pairs::Pass;
+use crate::truth::{self, DateTruth, TableTotals};
+use crate::{Error, Part, Table};
 
 /// Work done and to be done.
 pub(crate) struct Work<'a> {
-    plan: &'a Plan,
+    maker: &'a Maker,
     lake: &'a Lake,
+    /// The size of each part that an earlier generation has left, by its path.
+    present: &'a BTreeMap<String, u64>,
     handle: &'a Handle,
     progress: &'a dyn Progress,
-    world: World,
-    clicks: Clicks,
-    web_logs: WebLogs,
     next: AtomicUsize,
     stopped: AtomicBool,
     dates: Vec<Mutex<Date>>,
     totals: Mutex<BTreeMap<Table, TableTotals>>,
-}
-
-/// The true answers about a date.
-pub(crate) struct Answer {
-    pub(crate) clicks: truth::clicks::Counted,
-    pub(crate) pages: DailyWebPages,
 }
 
 /// A date's state: its tables while they are needed, its tallies, and then its answer.
@@ -48,7 +39,7 @@ struct Date {
     parts_left: usize,
     clicks: Option<truth::clicks::Tally>,
     web: Option<truth::web::Tally>,
-    answer: Option<Answer>,
+    truth: Option<DateTruth>,
 }
 
 /// A part on its way into the store.
@@ -60,24 +51,23 @@ struct Upload<'a> {
 
 impl<'a> Work<'a> {
     pub(crate) fn new(
-        plan: &'a Plan,
+        maker: &'a Maker,
         lake: &'a Lake,
+        present: &'a BTreeMap<String, u64>,
         handle: &'a Handle,
         progress: &'a dyn Progress,
     ) -> Self {
-        let world = World::new(plan);
+        let plan = maker.plan();
         let mut dates: Vec<Date> = plan.days().iter().map(|_| Date::default()).collect();
         for part in plan.parts().iter().filter(|part| part.date.is_some()) {
             dates[part.day].parts_left += 1;
         }
         Self {
-            plan,
+            maker,
             lake,
+            present,
             handle,
             progress,
-            clicks: Clicks::new(&world),
-            web_logs: WebLogs::new(&world),
-            world,
             next: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
             dates: dates.into_iter().map(Mutex::new).collect(),
@@ -94,15 +84,16 @@ impl<'a> Work<'a> {
         outcome
     }
 
-    /// Sizes by table, and the dates' answers in order.
-    pub(crate) fn finish(self) -> (BTreeMap<Table, TableTotals>, impl Iterator<Item = Answer>) {
+    /// Sizes by table, and the truths about the dates in order.
+    pub(crate) fn finish(self) -> (BTreeMap<Table, TableTotals>, Vec<DateTruth>) {
         let totals = self.totals.into_inner();
         let dates = self.dates.into_iter();
-        let answers = dates.filter_map(|date| {
+        let truths = dates.filter_map(|date| {
             let date = date.into_inner().unwrap_or_else(PoisonError::into_inner);
-            date.answer
+            date.truth
         });
-        (totals.unwrap_or_else(PoisonError::into_inner), answers)
+        let truths = truths.collect();
+        (totals.unwrap_or_else(PoisonError::into_inner), truths)
     }
 
     fn take_parts(&self) -> Result<(), Error> {
@@ -110,7 +101,7 @@ impl<'a> Work<'a> {
         let mut upload: Option<Upload<'_>> = None;
         while !self.stopped.load(Ordering::Relaxed) {
             let index = self.next.fetch_add(1, Ordering::Relaxed);
-            let Some(part) = self.plan.parts().get(index) else {
+            let Some(part) = self.maker.plan().parts().get(index) else {
                 break;
             };
             if self.progress.is_stopped() {
@@ -118,6 +109,11 @@ impl<'a> Work<'a> {
                     self.settle(upload)?;
                 }
                 return Err(Error::Stopped);
+            }
+            if let Some(&bytes) = self.present.get(&part.path) {
+                self.count(part);
+                self.part_done(part, bytes);
+                continue;
             }
             let made = self.make(part);
             if let Some(upload) = upload.take() {
@@ -145,7 +141,12 @@ impl<'a> Work<'a> {
             path: part.path.clone(),
             source,
         })??;
-        let rows = part.rows.end - part.rows.start;
+        self.part_done(part, bytes);
+        Ok(())
+    }
+
+    fn part_done(&self, part: &Part, bytes: u64) {
+        let rows = part.row_count();
         let mut totals = lock(&self.totals);
         let total = totals.entry(part.table).or_default();
         total.rows += rows;
@@ -153,71 +154,74 @@ impl<'a> Work<'a> {
         total.files += 1;
         drop(totals);
         self.progress.part_done(part, rows, bytes);
-        Ok(())
     }
 
     /// Makes a part's file; the last one of a date counts the date.
     fn make(&self, part: &Part) -> Result<Vec<u8>, Error> {
-        let (world, config) = (&self.world, &self.world.config);
-        let rows = part.rows.end - part.rows.start;
-        match part.table {
-            Table::Users => encode(part, config, |rows| users::columns(world, rows)),
-            Table::Performances => encode(part, config, |rows| performances::columns(world, rows)),
-            Table::TicketClicks => {
-                let day = self.day(part.day);
-                let items = config.performances;
-                let mut tally = truth::clicks::Tally::new(items, &world.population, rows);
-                let file = encode(part, config, |rows| {
-                    self.clicks.columns(world, &day, rows, &mut tally)
-                })?;
-                self.part_made(part, |date| match &mut date.clicks {
-                    Some(before) => before.absorb(tally),
-                    none => *none = Some(tally),
-                });
-                Ok(file)
-            }
-            Table::WebLogs => {
-                let day = self.day(part.day);
-                let paths = self.web_logs.paths().len() as u64;
-                let mut tally = truth::web::Tally::new(paths, self.web_logs.addresses(), rows);
-                let file = encode(part, config, |rows| {
-                    self.web_logs.columns(world, &day, rows, &mut tally)
-                })?;
-                self.part_made(part, |date| match &mut date.web {
-                    Some(before) => before.absorb(tally),
-                    none => *none = Some(tally),
-                });
-                Ok(file)
-            }
-        }
+        let day = self.day(part);
+        let pass = match self.is_counted_later(part) {
+            true => Pass::NONE,
+            false => Pass::WHOLE,
+        };
+        let (file, tally) = self.maker.make(part, day.as_deref(), pass)?;
+        self.part_made(part, tally);
+        Ok(file)
+    }
+
+    /// Counts a part that is there already.
+    fn count(&self, part: &Part) {
+        let tally = match self.is_counted_later(part) {
+            true => Tally::None,
+            false => self.maker.count(part, self.day(part).as_deref()),
+        };
+        self.part_made(part, tally);
+    }
+
+    /// Whether a log's date has too many rows to be counted as they are made.
+    fn is_counted_later(&self, part: &Part) -> bool {
+        let day = &self.maker.plan().days()[part.day];
+        let rows = match part.table {
+            Table::TicketClicks => &day.clicks,
+            Table::WebLogs => &day.requests,
+            _ => return false,
+        };
+        !fits(rows.end - rows.start)
     }
 
     /// A date's tables, made by the first thread that needs them.
-    fn day(&self, index: usize) -> Arc<Day> {
-        let mut date = lock(&self.dates[index]);
-        let make = || Arc::new(self.world.day(self.plan, index));
-        Arc::clone(date.day.get_or_insert_with(make))
+    fn day(&self, part: &Part) -> Option<Arc<Day>> {
+        part.date?;
+        let mut date = lock(&self.dates[part.day]);
+        let make = || Arc::new(self.maker.world.day(self.maker.plan(), part.day));
+        Some(Arc::clone(date.day.get_or_insert_with(make)))
     }
 
-    fn part_made(&self, part: &Part, keep: impl FnOnce(&mut Date)) {
+    fn part_made(&self, part: &Part, tally: Tally) {
+        if part.date.is_none() {
+            return;
+        }
         let mut date = lock(&self.dates[part.day]);
-        keep(&mut date);
+        match tally {
+            Tally::Clicks(_) | Tally::Web(_) if self.is_counted_later(part) => {}
+            Tally::Clicks(tally) => match &mut date.clicks {
+                Some(before) => before.absorb(tally),
+                none => *none = Some(tally),
+            },
+            Tally::Web(tally) => match &mut date.web {
+                Some(before) => before.absorb(tally),
+                none => *none = Some(tally),
+            },
+            Tally::None => {}
+        }
         date.parts_left -= 1;
         if date.parts_left > 0 {
             return;
         }
-        date.day = None;
-        // Both logs have a part, empty or not, on each date.
-        let (Some(clicks), Some(web)) = (date.clicks.take(), date.web.take()) else {
-            return;
-        };
-        let day = self.plan.days()[part.day].date;
-        let counted = clicks.count(&self.world.population, day);
-        drop(clicks);
-        date.answer = Some(Answer {
-            clicks: counted,
-            pages: web.count(self.web_logs.paths(), day),
-        });
+        let (clicks, web) = (date.clicks.take(), date.web.take());
+        let day = date.day.take();
+        let day =
+            day.unwrap_or_else(|| Arc::new(self.maker.world.day(self.maker.plan(), part.day)));
+        date.truth = Some(self.maker.date_truth(&day, clicks, web));
     }
 }
 

@@ -3,16 +3,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, Int8Array, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray,
-};
-use arrow::error::ArrowError;
-
-use super::{coded, nullable_ids};
+use super::names;
 use crate::Table;
 use crate::draw::Pick;
+use crate::encode::{Batch, NULL, Values};
 use crate::random::{Purpose, Stream};
-use crate::traffic::{Day, Events, World};
+use crate::traffic::{Day, Events, NO_ITEM, World};
 use crate::truth::clicks::Tally;
 
 /// The action that a ranking counts as a view comes first.
@@ -43,16 +39,13 @@ pub(crate) struct Clicks {
     platforms: Pick,
     devices: Pick,
     session: Stream,
-    action_names: Arc<StringArray>,
-    platform_names: Arc<StringArray>,
-    device_names: Arc<StringArray>,
+    action_names: Arc<Vec<String>>,
+    platform_names: Arc<Vec<String>>,
+    device_names: Arc<Vec<String>>,
 }
 
 impl Clicks {
     pub(crate) fn new(world: &World) -> Self {
-        let names = |choices: &[(&'static str, u32)]| {
-            Arc::new(StringArray::from_iter_values(choices.iter().map(|c| c.0)))
-        };
         Self {
             actions: Pick::new(&ACTIONS.map(|action| action.1)),
             bot_actions: Pick::new(&BOT_ACTIONS),
@@ -65,49 +58,118 @@ impl Clicks {
         }
     }
 
-    /// The columns of some rows of a date, counted into `tally`.
-    pub(crate) fn columns(
-        &self,
-        world: &World,
-        day: &Day,
-        rows: Range<u64>,
-        tally: &mut Tally,
-    ) -> Result<Vec<ArrayRef>, ArrowError> {
-        let count = (rows.end - rows.start) as usize;
+    /// Counts rows without making their columns.
+    pub(crate) fn count(&self, world: &World, day: &Day, rows: Range<u64>, tally: &mut Tally) {
         let events = Events::new(world, day, Table::TicketClicks);
-        let mut at = Vec::with_capacity(count);
-        let mut users = Vec::with_capacity(count);
-        let mut sessions = Vec::with_capacity(count);
-        let mut items = Vec::with_capacity(count);
-        let mut actions = Vec::with_capacity(count);
-        let mut platforms = Vec::with_capacity(count);
-        let mut devices = Vec::with_capacity(count);
-        for row in rows.clone() {
+        for row in rows {
             let event = events.event(row);
-            let action = if event.is_bot {
-                self.bot_actions.draw(event.word)
-            } else {
-                self.actions.draw(event.word)
-            };
-            let session = self.session.at(event.session);
-            tally.add(event.item, event.user, action == VIEW);
-            at.push(event.at_us);
-            users.push(i64::from(event.user));
-            sessions.push(event.session as i64 + 1);
-            items.push(event.item as i32 + 1);
-            actions.push(action as i8);
-            platforms.push(self.platforms.draw(session) as i8);
-            devices.push(self.devices.draw(session >> 10) as i8);
+            tally.add(event.item, event.user, self.action(&event) == VIEW);
+            if event.row != row {
+                tally.add_double();
+            }
         }
-        Ok(vec![
-            Arc::new(Int64Array::from_iter_values(rows.map(|row| row as i64 + 1))),
-            Arc::new(TimestampMicrosecondArray::from(at).with_timezone("UTC")),
-            nullable_ids(users),
-            Arc::new(Int64Array::from(sessions)),
-            Arc::new(Int32Array::from(items)),
-            coded(Int8Array::from(actions), &self.action_names)?,
-            coded(Int8Array::from(platforms), &self.platform_names)?,
-            coded(Int8Array::from(devices), &self.device_names)?,
-        ])
+    }
+
+    #[inline]
+    fn action(&self, event: &crate::traffic::Event) -> u8 {
+        let actions = match event.is_bot {
+            true => &self.bot_actions,
+            false => &self.actions,
+        };
+        actions.draw(event.word)
+    }
+}
+
+/// Some rows of a date, counted into a tally as they are made.
+#[derive(Debug)]
+pub(crate) struct ClickBatch<'a> {
+    clicks: &'a Clicks,
+    events: Events<'a>,
+    tally: &'a mut Tally,
+    ids: Vec<i64>,
+    at_us: Vec<i64>,
+    users: Vec<i64>,
+    sessions: Vec<i64>,
+    items: Vec<i64>,
+    actions: Vec<u32>,
+    platforms: Vec<u32>,
+    devices: Vec<u32>,
+}
+
+impl<'a> ClickBatch<'a> {
+    pub(crate) fn new(
+        clicks: &'a Clicks,
+        world: &'a World,
+        day: &'a Day,
+        tally: &'a mut Tally,
+    ) -> Self {
+        Self {
+            clicks,
+            events: Events::new(world, day, Table::TicketClicks),
+            tally,
+            ids: Vec::new(),
+            at_us: Vec::new(),
+            users: Vec::new(),
+            sessions: Vec::new(),
+            items: Vec::new(),
+            actions: Vec::new(),
+            platforms: Vec::new(),
+            devices: Vec::new(),
+        }
+    }
+}
+
+impl Batch for ClickBatch<'_> {
+    fn make(&mut self, rows: Range<u64>) {
+        let clicks = self.clicks;
+        for numbers in [
+            &mut self.ids,
+            &mut self.at_us,
+            &mut self.users,
+            &mut self.sessions,
+            &mut self.items,
+        ] {
+            numbers.clear();
+        }
+        for codes in [&mut self.actions, &mut self.platforms, &mut self.devices] {
+            codes.clear();
+        }
+        for row in rows {
+            let event = self.events.event(row);
+            let session = clicks.session.at(event.session);
+            let action = clicks.action(&event);
+            self.tally.add(event.item, event.user, action == VIEW);
+            if event.row != row {
+                self.tally.add_double();
+            }
+            // Row numbers and items start at 0, ids at 1.
+            self.ids.push(event.row as i64 + 1);
+            self.at_us.push(event.at_us);
+            self.users.push(match event.user {
+                0 => NULL,
+                user => user.into(),
+            });
+            self.sessions.push(event.session as i64 + 1);
+            self.items.push(match event.item {
+                NO_ITEM => NULL,
+                item => i64::from(item) + 1,
+            });
+            self.actions.push(action.into());
+            self.platforms.push(clicks.platforms.draw(session).into());
+            self.devices.push(clicks.devices.draw(session >> 10).into());
+        }
+    }
+
+    fn columns(&self) -> Vec<Values<'_>> {
+        vec![
+            Values::Ints(&self.ids),
+            Values::Ints(&self.at_us),
+            Values::Ints(&self.users),
+            Values::Ints(&self.sessions),
+            Values::Ints(&self.items),
+            Values::Codes(&self.actions, &self.clicks.action_names),
+            Values::Codes(&self.platforms, &self.clicks.platform_names),
+            Values::Codes(&self.devices, &self.clicks.device_names),
+        ]
     }
 }

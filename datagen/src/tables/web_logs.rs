@@ -3,20 +3,15 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, Int8Array, Int16Array, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray,
-};
-use arrow::buffer::{BooleanBuffer, NullBuffer};
-use arrow::error::ArrowError;
-
 use super::clicks::DEVICES;
-use super::{coded, nullable_ids};
+use super::names;
 use crate::Table;
 use crate::address::Addresses;
 use crate::draw::Pick;
+use crate::encode::{Batch, NO_CODE, NULL, Texts, Values};
 use crate::random::{Purpose, Stream};
 use crate::site::{METHODS, Site};
-use crate::traffic::{Day, Events, World};
+use crate::traffic::{Day, Event, Events, World};
 use crate::truth::web::Tally;
 
 /// No referrer has the first number.
@@ -56,32 +51,33 @@ pub(crate) struct WebLogs {
     referrers: Pick,
     session: Stream,
     response: Stream,
-    paths: Arc<StringArray>,
-    methods: Arc<StringArray>,
-    referrer_texts: Arc<StringArray>,
-    user_agents: Arc<StringArray>,
+    paths: Arc<Vec<String>>,
+    methods: Arc<Vec<String>>,
+    referrer_texts: Arc<Vec<String>>,
+    user_agents: Arc<Vec<String>>,
 }
 
 impl WebLogs {
     pub(crate) fn new(world: &World) -> Self {
         let site = Site::new(&world.config);
         let paths = (0..site.paths()).map(|number| site.path(number as u32));
+        let texts = |texts: &[&str]| Arc::new(texts.iter().map(|&text| text.to_owned()).collect());
         Self {
             addresses: Addresses::new(&world.config),
             devices: Pick::new(&DEVICES.map(|device| device.1)),
             referrers: Pick::new(&REFERRERS.map(|referrer| referrer.1)),
             session: Stream::new(world.config.seed, Purpose::SessionDevice),
             response: Stream::new(world.config.seed, Purpose::WebResponse),
-            paths: Arc::new(StringArray::from_iter_values(paths)),
-            methods: Arc::new(StringArray::from_iter_values(METHODS)),
-            referrer_texts: Arc::new(StringArray::from_iter_values(REFERRERS.map(|r| r.0))),
-            user_agents: Arc::new(StringArray::from_iter_values(USER_AGENTS)),
+            paths: Arc::new(paths.collect()),
+            methods: texts(&METHODS),
+            referrer_texts: names(&REFERRERS),
+            user_agents: texts(&USER_AGENTS),
             site,
         }
     }
 
     /// The text of each path's number.
-    pub(crate) fn paths(&self) -> &StringArray {
+    pub(crate) fn paths(&self) -> &[String] {
         &self.paths
     }
 
@@ -90,68 +86,152 @@ impl WebLogs {
         self.addresses.count()
     }
 
-    /// The columns of some rows of a date, counted into `tally`.
-    pub(crate) fn columns(
-        &self,
-        world: &World,
-        day: &Day,
-        rows: Range<u64>,
-        tally: &mut Tally,
-    ) -> Result<Vec<ArrayRef>, ArrowError> {
-        let count = (rows.end - rows.start) as usize;
+    /// Counts rows without making their columns.
+    pub(crate) fn count(&self, world: &World, day: &Day, rows: Range<u64>, tally: &mut Tally) {
         let events = Events::new(world, day, Table::WebLogs);
-        let mut at = Vec::with_capacity(count);
-        let mut clients = self.addresses.column(count);
-        let mut users = Vec::with_capacity(count);
-        let mut sessions = Vec::with_capacity(count);
-        let mut methods = Vec::with_capacity(count);
-        let mut paths = Vec::with_capacity(count);
-        let mut statuses = Vec::with_capacity(count);
-        let mut bytes = Vec::with_capacity(count);
-        let mut latencies_ms = Vec::with_capacity(count);
-        let mut referrers = Vec::with_capacity(count);
-        let mut user_agents = Vec::with_capacity(count);
-        for row in rows.clone() {
+        for row in rows {
             let event = events.event(row);
-            let session = self.session.at(event.session);
-            let answer = self.site.answer(event.item, self.response.at(row));
-            let client = self.addresses.of(event.user, session);
+            let answer = self.site.answer(event.item, self.response.at(event.row));
+            let client = self.client(&event, self.session.at(event.session));
             tally.add(answer.path, client, answer.status >= 500);
-            at.push(event.at_us);
-            clients.push(client);
-            users.push(i64::from(event.user));
-            sessions.push(event.session as i64 + 1);
-            methods.push(answer.method as i8);
-            paths.push(answer.path as i32);
-            statuses.push(answer.status);
-            bytes.push(answer.bytes);
-            latencies_ms.push(answer.latency_ms);
-            referrers.push(self.referrers.draw(event.word) as i8);
-            // The device of the same session's clicks.
-            let device = usize::from(self.devices.draw(session >> 10));
-            let agent = match event.is_bot {
-                true => {
-                    FIRST_BOT_AGENT + event.user as usize % (USER_AGENTS.len() - FIRST_BOT_AGENT)
-                }
-                false => device * 2 + usize::from((session >> 20).is_multiple_of(3)),
-            };
-            user_agents.push(agent as i8);
+            if event.row != row {
+                tally.add_double();
+            }
         }
-        let present = BooleanBuffer::collect_bool(count, |i| referrers[i] != 0);
-        let referrers = Int8Array::new(referrers.into(), Some(NullBuffer::new(present)));
-        Ok(vec![
-            Arc::new(Int64Array::from_iter_values(rows.map(|row| row as i64 + 1))),
-            Arc::new(TimestampMicrosecondArray::from(at).with_timezone("UTC")),
-            Arc::new(clients.finish()?),
-            nullable_ids(users),
-            Arc::new(Int64Array::from(sessions)),
-            coded(Int8Array::from(methods), &self.methods)?,
-            coded(Int32Array::from(paths), &self.paths)?,
-            Arc::new(Int16Array::from(statuses)),
-            Arc::new(Int64Array::from(bytes)),
-            Arc::new(Int32Array::from(latencies_ms)),
-            coded(referrers, &self.referrer_texts)?,
-            coded(Int8Array::from(user_agents), &self.user_agents)?,
-        ])
+    }
+
+    #[inline]
+    fn client(&self, event: &Event, session: u64) -> u32 {
+        self.addresses.of(event.user, session)
+    }
+
+    /// The agent's number: of a person, a browser of the device that the session's clicks are from.
+    #[inline]
+    fn user_agent(&self, event: &Event, session: u64) -> usize {
+        if event.is_bot {
+            return FIRST_BOT_AGENT + event.user as usize % (USER_AGENTS.len() - FIRST_BOT_AGENT);
+        }
+        let device = usize::from(self.devices.draw(session >> 10));
+        device * 2 + usize::from((session >> 20).is_multiple_of(3))
+    }
+}
+
+/// Some rows of a date, counted into a tally as they are made.
+#[derive(Debug)]
+pub(crate) struct RequestBatch<'a> {
+    logs: &'a WebLogs,
+    events: Events<'a>,
+    tally: &'a mut Tally,
+    ids: Vec<i64>,
+    at_us: Vec<i64>,
+    clients: Texts,
+    users: Vec<i64>,
+    sessions: Vec<i64>,
+    methods: Vec<u32>,
+    paths: Vec<u32>,
+    statuses: Vec<i64>,
+    bytes: Vec<i64>,
+    latencies_ms: Vec<i64>,
+    referrers: Vec<u32>,
+    user_agents: Vec<u32>,
+}
+
+impl<'a> RequestBatch<'a> {
+    pub(crate) fn new(
+        logs: &'a WebLogs,
+        world: &'a World,
+        day: &'a Day,
+        tally: &'a mut Tally,
+    ) -> Self {
+        Self {
+            logs,
+            events: Events::new(world, day, Table::WebLogs),
+            tally,
+            ids: Vec::new(),
+            at_us: Vec::new(),
+            clients: Texts::default(),
+            users: Vec::new(),
+            sessions: Vec::new(),
+            methods: Vec::new(),
+            paths: Vec::new(),
+            statuses: Vec::new(),
+            bytes: Vec::new(),
+            latencies_ms: Vec::new(),
+            referrers: Vec::new(),
+            user_agents: Vec::new(),
+        }
+    }
+}
+
+impl Batch for RequestBatch<'_> {
+    fn make(&mut self, rows: Range<u64>) {
+        let logs = self.logs;
+        for numbers in [
+            &mut self.ids,
+            &mut self.at_us,
+            &mut self.users,
+            &mut self.sessions,
+            &mut self.statuses,
+            &mut self.bytes,
+            &mut self.latencies_ms,
+        ] {
+            numbers.clear();
+        }
+        for codes in [
+            &mut self.methods,
+            &mut self.paths,
+            &mut self.referrers,
+            &mut self.user_agents,
+        ] {
+            codes.clear();
+        }
+        self.clients.clear();
+        for row in rows {
+            let event = self.events.event(row);
+            let session = logs.session.at(event.session);
+            let answer = logs.site.answer(event.item, logs.response.at(event.row));
+            let client = logs.client(&event, session);
+            self.tally.add(answer.path, client, answer.status >= 500);
+            if event.row != row {
+                self.tally.add_double();
+            }
+            self.ids.push(event.row as i64 + 1);
+            self.at_us.push(event.at_us);
+            self.clients.push(|text| logs.addresses.write(client, text));
+            self.users.push(match event.user {
+                0 => NULL,
+                user => user.into(),
+            });
+            self.sessions.push(event.session as i64 + 1);
+            self.methods.push(answer.method.into());
+            self.paths.push(answer.path);
+            self.statuses.push(answer.status.into());
+            self.bytes.push(answer.bytes);
+            self.latencies_ms.push(answer.latency_ms.into());
+            self.referrers.push(match logs.referrers.draw(event.word) {
+                0 => NO_CODE,
+                referrer => referrer.into(),
+            });
+            self.user_agents
+                .push(logs.user_agent(&event, session) as u32);
+        }
+    }
+
+    fn columns(&self) -> Vec<Values<'_>> {
+        let logs = self.logs;
+        vec![
+            Values::Ints(&self.ids),
+            Values::Ints(&self.at_us),
+            Values::Texts(&self.clients),
+            Values::Ints(&self.users),
+            Values::Ints(&self.sessions),
+            Values::Codes(&self.methods, &logs.methods),
+            Values::Codes(&self.paths, &logs.paths),
+            Values::Ints(&self.statuses),
+            Values::Ints(&self.bytes),
+            Values::Ints(&self.latencies_ms),
+            Values::Codes(&self.referrers, &logs.referrer_texts),
+            Values::Codes(&self.user_agents, &logs.user_agents),
+        ]
     }
 }

@@ -9,9 +9,44 @@ const RADIX_BITS: u32 = 11;
 /// Below this the passes of a radix sort do not pay.
 const RADIX_LEAST: usize = 1 << 12;
 
+/// Which blocks of users a tally counts: where a date has too many rows to count at once, it is done in passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pass {
+    number: usize,
+    of: usize,
+}
+
+impl Pass {
+    /// Everything at once.
+    pub(crate) const WHOLE: Self = Self { number: 0, of: 1 };
+    /// Nothing: rows are made, but not counted.
+    pub(crate) const NONE: Self = Self { number: 0, of: 0 };
+
+    /// As many passes as keep the pairs of a date's rows within `most` at a time.
+    pub(crate) fn over(rows: u64, most: u64) -> impl Iterator<Item = Self> {
+        let of = rows.div_ceil(most).max(1) as usize;
+        (0..of).map(move |number| Self { number, of })
+    }
+
+    /// Whether the pass is to count what doesn't come in blocks.
+    pub(crate) fn is_first(self) -> bool {
+        self.of > 0 && self.number == 0
+    }
+
+    #[inline]
+    fn takes(self, block: usize) -> bool {
+        match self.of {
+            1 => true,
+            0 => false,
+            of => block % of == self.number,
+        }
+    }
+}
+
 /// The pairs of some rows, each with a mark; items and users are numbered from 0.
 #[derive(Debug)]
 pub(crate) struct Pairs {
+    pass: Pass,
     item_bits: u32,
     user_bits: u32,
     users: u64,
@@ -30,28 +65,34 @@ pub(crate) struct Pair {
 
 impl Pairs {
     /// For at most 2^30 items, and about `rows` rows to come.
-    pub(crate) fn new(items: u64, users: u64, rows: u64) -> Self {
+    pub(crate) fn new(items: u64, users: u64, rows: u64, pass: Pass) -> Self {
         let item_bits = u64::BITS - items.saturating_sub(1).leading_zeros();
         let user_bits = (31 - item_bits).min(MAX_USER_BITS);
         let blocks = users.div_ceil(1 << user_bits);
         // Users are dealt evenly, but for a few heavy ones.
         let expected = (rows / blocks) as usize;
         let room = expected + expected / 8;
+        let room = |block| if pass.takes(block) { room } else { 0 };
         Self {
+            pass,
             item_bits,
             user_bits,
             users,
-            blocks: (0..blocks)
-                .map(|_| vec![Vec::with_capacity(room)])
+            blocks: (0..blocks as usize)
+                .map(|block| vec![Vec::with_capacity(room(block))])
                 .collect(),
         }
     }
 
     #[inline]
     pub(crate) fn add(&mut self, item: u32, user: u32, marked: bool) {
+        let block = (user >> self.user_bits) as usize;
+        if !self.pass.takes(block) {
+            return;
+        }
         let within = user & ((1 << self.user_bits) - 1);
         let key = (item << self.user_bits | within) << 1 | u32::from(!marked);
-        self.blocks[(user >> self.user_bits) as usize][0].push(key);
+        self.blocks[block][0].push(key);
     }
 
     /// Takes over another one's rows, of the same items and users.
@@ -64,8 +105,10 @@ impl Pairs {
         }
     }
 
-    pub(crate) fn blocks(&self) -> usize {
-        self.blocks.len()
+    /// The blocks that have any.
+    pub(crate) fn blocks(&self) -> Vec<usize> {
+        let filled = |&block: &usize| self.blocks[block].iter().any(|keys| !keys.is_empty());
+        (0..self.blocks.len()).filter(filled).collect()
     }
 
     /// The users of a block.
@@ -136,10 +179,17 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn check(items: u64, users: u64, rows: u64) {
+        check_in(items, users, rows, Pass::over(rows, u64::MAX));
+        check_in(items, users, rows, Pass::over(rows, 1 + rows / 3));
+    }
+
+    fn check_in(items: u64, users: u64, rows: u64, passes: impl Iterator<Item = Pass>) {
         let stream = Stream::new(1, Purpose::ClickWho);
         let mut naive = BTreeMap::new();
-        let mut pairs = Pairs::new(items, users, rows);
-        let mut other = Pairs::new(items, users, rows);
+        let new = |pass| Pairs::new(items, users, rows, pass);
+        // The passes before the last are counted one after the other; the last in two halves, put together.
+        let mut passes: Vec<Pairs> = passes.map(new).collect();
+        let mut other = passes.last().map(|pairs| new(pairs.pass)).unwrap();
         for row in 0..rows {
             let word = stream.at(row);
             let (item, user) = (below(word, items), below(word << 20, users));
@@ -147,25 +197,30 @@ mod tests {
             let count: &mut (u32, u32) = naive.entry((item as u32, user as u32)).or_default();
             count.0 += 1;
             count.1 += u32::from(marked);
-            let side = if row.is_multiple_of(2) {
-                &mut pairs
-            } else {
-                &mut other
-            };
-            side.add(item as u32, user as u32, marked);
+            let last = passes.len() - 1;
+            for (pass, pairs) in passes.iter_mut().enumerate() {
+                let side = match pass == last && row.is_multiple_of(2) {
+                    true => &mut other,
+                    false => pairs,
+                };
+                side.add(item as u32, user as u32, marked);
+            }
         }
-        pairs.absorb(other);
+        passes.last_mut().unwrap().absorb(other);
         let mut counted = BTreeMap::new();
         let mut scratch = Scratch::default();
-        for block in 0..pairs.blocks() {
-            let mut last_item = 0;
-            pairs.count(block, &mut scratch, |pair| {
-                assert!(pair.item >= last_item);
-                last_item = pair.item;
-                assert!(pairs.users(block).contains(&pair.user));
-                let twice = counted.insert((pair.item, pair.user), (pair.rows, pair.marked_rows));
-                assert_eq!(twice, None);
-            });
+        for pairs in &passes {
+            for block in pairs.blocks() {
+                let mut last_item = 0;
+                pairs.count(block, &mut scratch, |pair| {
+                    assert!(pair.item >= last_item);
+                    last_item = pair.item;
+                    assert!(pairs.users(block).contains(&pair.user));
+                    let rows = (pair.rows, pair.marked_rows);
+                    let twice = counted.insert((pair.item, pair.user), rows);
+                    assert_eq!(twice, None);
+                });
+            }
         }
         assert_eq!(counted, naive);
     }

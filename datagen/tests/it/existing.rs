@@ -69,21 +69,58 @@ fn a_bad_config_is_refused() {
     );
 }
 
+fn begun(config: &Config, clearing: bool) -> String {
+    let version = rankmill_datagen::truth::VERSION;
+    serde_json::json!({ "version": version, "config": config, "clearing": clearing }).to_string()
+}
+
 #[test]
-fn an_interrupted_generation_is_repeated() {
-    let begun = |config: &Config| {
-        serde_json::json!({ "version": rankmill_datagen::truth::VERSION, "config": config })
-            .to_string()
-    };
+fn an_interrupted_generation_is_continued() {
     let lake = Lake::of(&small(), 2);
     let whole = lake.objects();
     // As a kill leaves it: the note, some data, no truth.
     lake.delete("a/lake/truth.json");
-    lake.put("a/lake/_generating.json", &begun(&other()));
+    lake.put("a/lake/_generating.json", begun(&other(), false));
     let error = lake.generate(&small(), 2, false).unwrap_err();
     assert!(matches!(error, Error::LakeExists { .. }), "{error:?}");
-    lake.put("a/lake/_generating.json", &begun(&small()));
+    lake.put("a/lake/_generating.json", begun(&small(), false));
+    let paths: Vec<&String> = whole.keys().filter(|p| p.ends_with(".parquet")).collect();
+    let gone = |path: &str| path.contains("part-00001") || path.contains("date=2026-06-02");
+    for path in paths.iter().filter(|path| gone(path)) {
+        lake.delete(path);
+    }
+    let left = paths.iter().filter(|path| !gone(path)).count();
+    assert!(left > 3);
     let report = lake.generate(&small(), 2, false).unwrap();
     assert!(!report.already_there);
+    assert_eq!(report.kept_files, left as u64);
+    assert!(lake.objects() == whole);
+}
+
+#[test]
+fn parts_that_are_not_whole_are_made_anew() {
+    let lake = Lake::of(&small(), 2);
+    let whole = lake.objects();
+    lake.delete("a/lake/truth.json");
+    lake.put("a/lake/_generating.json", begun(&small(), false));
+    let paths: Vec<&String> = whole.keys().filter(|p| p.ends_with(".parquet")).collect();
+    // Half of one, nothing of another, and one in the place of a third.
+    let bytes = &whole[paths[0]];
+    lake.put(paths[0], bytes.slice(..bytes.len() / 2));
+    lake.put(paths[1], "");
+    lake.put(paths[2], whole[paths[paths.len() - 1]].clone());
+    let report = lake.generate(&small(), 2, false).unwrap();
+    assert_eq!(report.kept_files, paths.len() as u64 - 3);
+    assert!(lake.objects() == whole);
+}
+
+#[test]
+fn what_was_there_before_a_clearing_is_not_kept() {
+    let lake = Lake::of(&small(), 2);
+    let whole = lake.objects();
+    lake.delete("a/lake/truth.json");
+    lake.put("a/lake/_generating.json", begun(&small(), true));
+    let report = lake.generate(&small(), 2, false).unwrap();
+    assert_eq!(report.kept_files, 0);
     assert!(lake.objects() == whole);
 }

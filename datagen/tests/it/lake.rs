@@ -15,7 +15,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use rankmill_datagen::{
-    Config, Error, Part, Plan, Progress, Report, Table, Truth, generate, truth,
+    Config, Error, Findings, Part, Plan, Progress, Report, Table, Truth, generate, truth, verify,
 };
 use tokio::runtime::Runtime;
 
@@ -50,7 +50,7 @@ pub(crate) struct Click {
     pub(crate) at_us: i64,
     pub(crate) user: Option<i64>,
     pub(crate) session: i64,
-    pub(crate) item: i32,
+    pub(crate) item: Option<i32>,
     pub(crate) action: String,
 }
 
@@ -92,15 +92,20 @@ impl Lake {
         generate(&plan, store, &prefix, threads, handle, replace, &Quiet)
     }
 
-    pub(crate) fn put(&self, path: &str, text: &str) {
+    pub(crate) fn put(&self, path: &str, bytes: impl Into<Bytes>) {
         let path = Path::from(path);
-        let put = self.store.put(&path, text.to_owned().into());
+        let put = self.store.put(&path, bytes.into().into());
         self.runtime.block_on(put).unwrap();
     }
 
     pub(crate) fn delete(&self, path: &str) {
         let path = Path::from(path);
         self.runtime.block_on(self.store.delete(&path)).unwrap();
+    }
+
+    pub(crate) fn verify(&self, deep: bool) -> Result<Findings, Error> {
+        let (store, handle) = (Arc::clone(&self.store), self.runtime.handle());
+        verify(store, &Path::from("a/lake"), 2, handle, deep)
     }
 
     pub(crate) fn truth(&self) -> Option<Truth> {
@@ -143,6 +148,7 @@ impl Lake {
         for (date, batch) in self.dated_batches(Table::TicketClicks) {
             let longs = |name: &str| batch[name].as_primitive::<Int64Type>().clone();
             let users = longs("user_id");
+            let items = batch["performance_id"].as_primitive::<Int32Type>();
             for row in 0..batch.num_rows() {
                 clicks.push(Click {
                     date,
@@ -150,9 +156,7 @@ impl Lake {
                     at_us: time(&batch, "clicked_at", row),
                     user: users.is_valid(row).then(|| users.value(row)),
                     session: longs("session_id").value(row),
-                    item: batch["performance_id"]
-                        .as_primitive::<Int32Type>()
-                        .value(row),
+                    item: items.is_valid(row).then(|| items.value(row)),
                     action: text(&batch, "action", row),
                 });
             }

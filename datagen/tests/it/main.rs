@@ -8,3 +8,4 @@ mod lake;
 mod local;
 mod shape;
 mod truth;
+mod verified;

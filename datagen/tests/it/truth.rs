@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, HashSet};
 
 use chrono::NaiveDate;
-use rankmill_datagen::truth::{AgeDateRanking, DailyPopularity, DailyWebPages, ItemRank, PageRank};
-use rankmill_datagen::{AgeBand, Config, age_band};
+use rankmill_datagen::truth::{
+    AgeDateRanking, DailyPopularity, DailyWebPages, Defects, ItemRank, PageRank,
+};
+use rankmill_datagen::{AgeBand, Config, Profile, age_band};
 
 use crate::lake::{Lake, small};
 
@@ -38,13 +40,23 @@ fn check(config: &Config) {
 
     let mut daily: BTreeMap<NaiveDate, BTreeMap<i32, Count>> = BTreeMap::new();
     let mut by_age: BTreeMap<(NaiveDate, AgeBand), BTreeMap<i32, Count>> = BTreeMap::new();
-    let mut unknown_user_clicks = 0;
+    let mut defects = Defects::default();
+    let is_before = |at_us: i64, date: NaiveDate| kst_date(at_us) == date.pred_opt().unwrap();
+    let mut ids = HashSet::new();
     for click in lake.clicks() {
         let birth = click.user.and_then(|user| births.get(&user));
-        unknown_user_clicks += u64::from(click.user.is_some() && birth.is_none());
+        defects.unknown_user_clicks += u64::from(click.user.is_some() && birth.is_none());
+        defects.anonymous_clicks += u64::from(click.user.is_none());
+        defects.late_clicks += u64::from(is_before(click.at_us, click.date));
+        defects.doubled_clicks += u64::from(!ids.insert(click.id));
+        let Some(item) = click.item else {
+            defects.clicks_without_item += 1;
+            continue;
+        };
+        defects.clicks_on_unknown_items += u64::from(item as u64 > config.performances);
         let band = age_band(birth.copied().flatten(), click.date);
         let add = |counts: &mut BTreeMap<i32, Count>| {
-            let count = counts.entry(click.item).or_default();
+            let count = counts.entry(item).or_default();
             count.rows += 1;
             count
                 .visitors
@@ -55,7 +67,6 @@ fn check(config: &Config) {
             add(by_age.entry((click.date, band)).or_default());
         }
     }
-    assert_eq!(truth.unknown_user_clicks, unknown_user_clicks);
     let expected: Vec<DailyPopularity> = daily
         .into_iter()
         .map(|(date, counts)| DailyPopularity {
@@ -77,7 +88,10 @@ fn check(config: &Config) {
     assert_eq!(truth.age_date_ranking, expected);
 
     let mut pages: BTreeMap<NaiveDate, BTreeMap<String, Count>> = BTreeMap::new();
+    ids.clear();
     for request in lake.requests() {
+        defects.late_requests += u64::from(is_before(request.at_us, request.date));
+        defects.doubled_requests += u64::from(!ids.insert(request.id));
         let counts = pages.entry(request.date).or_default();
         let count = counts.entry(request.path).or_default();
         count.rows += 1;
@@ -106,6 +120,21 @@ fn check(config: &Config) {
             .any(|day| day.top.iter().any(|page| page.errors_5xx > 0))
     );
     assert_eq!(truth.daily_web_pages, expected);
+    assert_eq!(truth.defects, defects);
+    let mut by_date = Defects::default();
+    truth.days.iter().for_each(|day| by_date += day.defects);
+    assert_eq!(by_date, defects);
+    let oldest = config.from - chrono::Months::new(120 * 12);
+    let is_wrong = |birth: &NaiveDate| *birth > config.from || *birth < oldest;
+    let wrong = births.values().flatten().filter(|birth| is_wrong(birth));
+    assert_eq!(truth.users_with_wrong_birth_date, wrong.count() as u64);
+    let without = births.values().filter(|birth| birth.is_none());
+    assert_eq!(truth.users_without_birth_date, without.count() as u64);
+}
+
+fn kst_date(at_us: i64) -> NaiveDate {
+    let at = chrono::DateTime::from_timestamp_micros(at_us).unwrap();
+    (at + chrono::TimeDelta::hours(9)).date_naive()
 }
 
 #[test]
@@ -134,4 +163,20 @@ fn of_bots_and_strangers_only() {
         anonymous_share: 0.1,
         ..small()
     });
+}
+
+#[test]
+fn of_the_other_profiles() {
+    for profile in [Profile::Uniform, Profile::Brutal] {
+        check(&Config {
+            click_rows: 6_000,
+            web_rows: 4_000,
+            users: 300,
+            performances: 80,
+            days: 3,
+            rows_per_file: 1_000,
+            rows_per_row_group: 400,
+            ..profile.config()
+        });
+    }
 }

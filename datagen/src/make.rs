@@ -1,0 +1,191 @@
+//! Makes the parts of a plan and counts its dates: pure functions of the seed, without input or output.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rayon::prelude::*;
+
+use crate::encode::{Batch, encode};
+use crate::tables::clicks::{ClickBatch, Clicks};
+use crate::tables::performances::PerformanceBatch;
+use crate::tables::users::UserBatch;
+use crate::tables::web_logs::{RequestBatch, WebLogs};
+use crate::traffic::{Day, World};
+use crate::truth::date::{self, DateCounts};
+use crate::truth::pairs::Pass;
+use crate::truth::{self, DateTruth, TableTotals, Truth};
+use crate::{Error, Part, Plan, Table};
+
+/// Makes any part of a plan, alone and in any order, and the truth about any date.
+#[derive(Debug)]
+pub struct Maker {
+    plan: Plan,
+    pub(crate) world: World,
+    pub(crate) clicks: Clicks,
+    pub(crate) web_logs: WebLogs,
+    /// The tables of the date asked for last: the next part is probably of the same.
+    last_day: Mutex<Option<(usize, Arc<Day>)>>,
+}
+
+/// What was counted of a part.
+#[derive(Debug)]
+pub(crate) enum Tally {
+    /// Of a dimension, nothing.
+    None,
+    Clicks(truth::clicks::Tally),
+    Web(truth::web::Tally),
+}
+
+impl Maker {
+    /// Builds the tables that all dates share: a second for every few million performances or users.
+    #[must_use]
+    pub fn new(plan: &Plan) -> Self {
+        let world = World::new(plan);
+        Self {
+            plan: plan.clone(),
+            clicks: Clicks::new(&world),
+            web_logs: WebLogs::new(&world),
+            world,
+            last_day: Mutex::default(),
+        }
+    }
+
+    /// The plan that is made.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// A part's file.
+    ///
+    /// # Errors
+    /// [`Error::Encode`] if the part doesn't become Parquet.
+    pub fn part(&self, part: &Part) -> Result<Vec<u8>, Error> {
+        let day = self.day(part);
+        Ok(self.make(part, day.as_deref(), Pass::NONE)?.0)
+    }
+
+    /// The truth about the date of that number in the plan, counted from the seed on the threads of the caller's
+    /// pool.
+    #[must_use]
+    pub fn date(&self, index: usize) -> DateTruth {
+        let day = self.world.day(&self.plan, index);
+        date::recount(self, &day).truth(self, &day)
+    }
+
+    /// The truth about a lake, put together from the sizes of its tables and the truths about all dates in order.
+    #[must_use]
+    pub fn truth(
+        &self,
+        tables: std::collections::BTreeMap<Table, TableTotals>,
+        dates: Vec<DateTruth>,
+    ) -> Truth {
+        let population = &self.world.population;
+        let [without_birth_date, wrong_birth_date] = (1..=self.world.config.users as u32)
+            .into_par_iter()
+            .map(|user| population.birth_faults(user))
+            .reduce(|| [0; 2], |a, b| [a[0] + b[0], a[1] + b[1]]);
+        let mut truth = Truth {
+            version: truth::VERSION,
+            config: self.plan.config().clone(),
+            tables,
+            defects: truth::Defects::default(),
+            users_without_birth_date: without_birth_date,
+            users_with_wrong_birth_date: wrong_birth_date,
+            days: Vec::new(),
+            daily_popularity: Vec::new(),
+            age_date_ranking: Vec::new(),
+            daily_web_pages: Vec::new(),
+        };
+        for date in dates {
+            truth.defects += date.rows.defects;
+            truth.days.push(date.rows);
+            truth.daily_popularity.push(date.popularity);
+            truth.age_date_ranking.extend(date.by_age);
+            truth.daily_web_pages.push(date.pages);
+        }
+        truth
+    }
+
+    /// A part's file, and what was counted of its rows.
+    pub(crate) fn make(
+        &self,
+        part: &Part,
+        day: Option<&Day>,
+        pass: Pass,
+    ) -> Result<(Vec<u8>, Tally), Error> {
+        let world = &self.world;
+        let write = |batch: &mut dyn Batch| encode(part, &world.config, batch);
+        match (part.table, day) {
+            (Table::TicketClicks, Some(day)) => {
+                let mut tally = truth::clicks::Tally::new(world, part.row_count(), pass);
+                let mut batch = ClickBatch::new(&self.clicks, world, day, &mut tally);
+                Ok((write(&mut batch)?, Tally::Clicks(tally)))
+            }
+            (Table::WebLogs, Some(day)) => {
+                let mut tally = self.web_tally(part.row_count(), pass);
+                let mut batch = RequestBatch::new(&self.web_logs, world, day, &mut tally);
+                Ok((write(&mut batch)?, Tally::Web(tally)))
+            }
+            (Table::Users, _) => Ok((write(&mut UserBatch::new(world))?, Tally::None)),
+            // Logs have a date.
+            _ => Ok((write(&mut PerformanceBatch::new(world))?, Tally::None)),
+        }
+    }
+
+    /// What is to be counted of a part that is there already.
+    pub(crate) fn count(&self, part: &Part, day: Option<&Day>) -> Tally {
+        let (rows, world) = (part.rows.clone(), &self.world);
+        match (part.table, day) {
+            (Table::TicketClicks, Some(day)) => {
+                let mut tally = truth::clicks::Tally::new(world, part.row_count(), Pass::WHOLE);
+                self.clicks.count(world, day, rows, &mut tally);
+                Tally::Clicks(tally)
+            }
+            (Table::WebLogs, Some(day)) => {
+                let mut tally = self.web_tally(part.row_count(), Pass::WHOLE);
+                self.web_logs.count(world, day, rows, &mut tally);
+                Tally::Web(tally)
+            }
+            _ => Tally::None,
+        }
+    }
+
+    pub(crate) fn web_tally(&self, rows: u64, pass: Pass) -> truth::web::Tally {
+        let paths = self.web_logs.paths().len() as u64;
+        truth::web::Tally::new(paths, self.web_logs.addresses(), rows, pass)
+    }
+
+    /// The truth about a date of which each log was counted, or is to be.
+    pub(crate) fn date_truth(
+        &self,
+        day: &Day,
+        clicks: Option<truth::clicks::Tally>,
+        web: Option<truth::web::Tally>,
+    ) -> DateTruth {
+        let counts = DateCounts {
+            clicks: match clicks {
+                Some(tally) => tally.count(&self.world.population, day.plan.date),
+                None => date::recount_clicks(self, day),
+            },
+            web: match web {
+                Some(tally) => tally.count(),
+                None => date::recount_web(self, day),
+            },
+        };
+        counts.truth(self, day)
+    }
+
+    /// The tables of a part's date.
+    fn day(&self, part: &Part) -> Option<Arc<Day>> {
+        part.date?;
+        let mut last = self.last_day.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            Some((index, day)) if *index == part.day => Some(Arc::clone(day)),
+            _ => {
+                let day = Arc::new(self.world.day(&self.plan, part.day));
+                *last = Some((part.day, Arc::clone(&day)));
+                Some(day)
+            }
+        }
+    }
+}
