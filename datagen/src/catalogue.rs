@@ -83,11 +83,6 @@ const CLOSED_FALL: f64 = 1.5;
 /// What has just been announced is talked about: a rise by e in rank on the first day, less on the next.
 const NEW_RISE: f64 = 1.0;
 const NEW_DAYS: f64 = 3.0;
-/// Tickets that people queue for are those of the first places.
-const RUSHED_RANKS: u64 = 50;
-/// Ticket offices open at full hours, KST, and the rush takes some minutes.
-const OPENING_HOURS: [usize; 6] = [10, 11, 12, 14, 18, 20];
-const RUSH_MINUTES: (u64, u64) = (5, 15);
 
 /// A row of `dim/performances`, less its id.
 #[derive(Debug)]
@@ -111,12 +106,10 @@ pub(crate) struct Catalogue {
     days: u32,
     drift: f64,
     taste: f64,
-    spikes: u32,
     new_item: Chance,
     profile: Stream,
     noise: Stream,
     appears: Stream,
-    spike: Stream,
     genres: Vec<u8>,
     /// Natural logarithm of each item's long-term rank, which is a random permutation.
     ln_rank: Vec<f32>,
@@ -141,10 +134,8 @@ impl Catalogue {
             days: config.days,
             drift: config.drift,
             taste: config.taste,
-            spikes: config.spikes,
             new_item: Chance::new(config.new_item_share),
             appears: stream(Purpose::ItemAppears),
-            spike: stream(Purpose::Spike),
             profile: stream(Purpose::ItemProfile),
             noise: stream(Purpose::ItemDrift),
             genres: (0..items)
@@ -214,15 +205,15 @@ impl Catalogue {
         order.into_iter().map(|(_, item)| item).collect()
     }
 
-    /// The charts of a date.
-    pub(crate) fn charts(&self, date: NaiveDate) -> Charts {
+    /// The charts of a date, on which there are such ticket openings.
+    pub(crate) fn charts(&self, date: NaiveDate, openings: Vec<Spike>) -> Charts {
         let day = date.to_epoch_days();
         let order = self.order(day);
         let at_item = |opening: Spike| Spike {
             item: order[opening.item as usize % order.len()],
             ..opening
         };
-        let spikes = self.openings(day).into_iter().map(at_item).collect();
+        let spikes = openings.into_iter().map(at_item).collect();
         let mut shelves: [(Vec<u32>, Vec<f64>); GENRES] = Default::default();
         for (item, &weight) in order.into_iter().zip(&self.weights) {
             let (items, weights) = &mut shelves[usize::from(self.genres[item as usize])];
@@ -246,23 +237,6 @@ impl Catalogue {
             shelves,
             spikes,
         }
-    }
-
-    /// The ticket openings of a date, at places of its charts in place of items.
-    pub(crate) fn openings(&self, day: i32) -> Vec<Spike> {
-        let opening = |number: u32| {
-            let word = self
-                .spike
-                .at(u64::from(day as u32) << 32 | u64::from(number));
-            let hour = OPENING_HOURS[below(word << 32, OPENING_HOURS.len() as u64) as usize];
-            let (least, most) = RUSH_MINUTES;
-            Spike {
-                first_minute: hour * 60,
-                minutes: (least + below(mix(word), most - least + 1)) as usize,
-                item: below(word, RUSHED_RANKS) as u32,
-            }
-        };
-        (0..self.spikes).map(opening).collect()
     }
 
     /// Chance in −1..1, triangular.
@@ -325,13 +299,13 @@ mod tests {
             ..Config::default()
         };
         let catalogue = Catalogue::new(&config);
-        let first = top(&catalogue.charts(config.from), NO_TASTE, 2_000);
+        let first = top(&catalogue.charts(config.from, Vec::new()), NO_TASTE, 2_000);
         let later = config.from + chrono::Days::new(10);
-        let then = top(&catalogue.charts(later), NO_TASTE, 2_000);
+        let then = top(&catalogue.charts(later, Vec::new()), NO_TASTE, 2_000);
         assert_ne!(first[..10], then[..10]);
         let stayed = first[..20].iter().filter(|&item| then[..60].contains(item));
         assert!(stayed.count() >= 10, "{first:?} {then:?}");
-        let charts = catalogue.charts(config.from);
+        let charts = catalogue.charts(config.from, Vec::new());
         let (teens, seventies) = (top(&charts, 1, 2_000), top(&charts, 7, 2_000));
         let common = teens[..10]
             .iter()
@@ -354,7 +328,7 @@ mod tests {
         let mut drawn = std::collections::BTreeSet::new();
         for day in 0..10 {
             let date = config.from + chrono::Days::new(day);
-            let charts = catalogue.charts(date);
+            let charts = catalogue.charts(date, Vec::new());
             for i in 0..5_000 {
                 let item = charts.draw(NO_TASTE, stream.at(i));
                 assert!(catalogue.appears_day(item) <= date.to_epoch_days());
@@ -373,7 +347,7 @@ mod tests {
             performances: 1,
             ..Config::default()
         };
-        let charts = Catalogue::new(&config).charts(config.from);
+        let charts = Catalogue::new(&config).charts(config.from, Vec::new());
         for i in 0..1000 {
             let word = mix(i);
             assert_eq!(charts.draw((i % TASTES as u64) as u8, word), 0);

@@ -74,6 +74,9 @@ pub struct Config {
     pub uneven: f64,
     /// Most rows in one file.
     pub rows_per_file: u64,
+    /// Cuts the logs by time in place of rows: a file for each span of so many seconds in which there are rows. 0
+    /// cuts by rows.
+    pub seconds_per_file: u32,
     /// Most rows in one Parquet row group.
     pub rows_per_row_group: u64,
 }
@@ -177,6 +180,7 @@ impl Default for Config {
             wrong_birth_share: 0.005,
             uneven: 0.4,
             rows_per_file: 2_000_000,
+            seconds_per_file: 0,
             rows_per_row_group: 1_000_000,
         }
     }
@@ -252,6 +256,8 @@ impl Config {
         within("events_per_session", session, 1, 1_000, "1 to 1,000")?;
         let file = "1 to 67,108,864 (2^26): a file is encoded in memory";
         within("rows_per_file", self.rows_per_file, 1, 1 << 26, file)?;
+        let span = self.seconds_per_file.into();
+        within("seconds_per_file", span, 0, 86_400, "0 to 86,400")?;
         let group = self.rows_per_row_group;
         within("rows_per_row_group", group, 1, 1 << 26, file)
     }
@@ -325,6 +331,7 @@ mod tests {
         check(|c| c.spikes = 1001, "spikes");
         check(|c| c.events_per_session = 0, "events_per_session");
         check(|c| c.rows_per_file = 0, "rows_per_file");
+        check(|c| c.seconds_per_file = 86_401, "seconds_per_file");
         check(|c| c.rows_per_row_group = 0, "rows_per_row_group");
         check(|c| c.from = NaiveDate::MAX, "from");
     }

@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use chrono::{Days, NaiveDate};
 
-use crate::clock::{blend, weekday_weight};
+use crate::clock::{Clock, DAY_US, blend, day_start_us, weekday_weight};
 use crate::random::{Purpose, Stream, below, mix};
+use crate::timeline::{Timeline, curve, openings};
 use crate::{Config, Error, Table};
 
 /// A file to be made: independent of every other one.
@@ -21,6 +22,8 @@ pub struct Part {
     pub rows: Range<u64>,
     /// Where it goes, relative to the lake.
     pub path: String,
+    /// When the last of its events has happened, if the plan is cut by time: microseconds since 1970, UTC.
+    pub(crate) ready_at_us: Option<i64>,
     /// Index of the date in the plan; 0 for dimensions.
     pub(crate) day: usize,
 }
@@ -45,6 +48,16 @@ pub(crate) struct DayPlan {
     pub(crate) date: NaiveDate,
     pub(crate) clicks: Range<u64>,
     pub(crate) requests: Range<u64>,
+}
+
+impl DayPlan {
+    /// The rows of one of the logs.
+    pub(crate) fn rows(&self, table: Table) -> Range<u64> {
+        match table {
+            Table::WebLogs => self.requests.clone(),
+            _ => self.clicks.clone(),
+        }
+    }
 }
 
 /// The parts of a lake, dimensions first, then date by date.
@@ -76,12 +89,19 @@ impl Plan {
             split(&mut parts, table, None, 0..rows, per_file, config);
         }
         for (index, day) in days.iter().enumerate() {
-            for (table, rows) in [
-                (Table::TicketClicks, &day.clicks),
-                (Table::WebLogs, &day.requests),
-            ] {
-                let (rows, day) = (rows.clone(), Some((index, day.date)));
-                split(&mut parts, table, day, rows, config.rows_per_file, config);
+            let clock = (config.seconds_per_file > 0).then(|| {
+                let spikes = openings(config, day.date);
+                Clock::new(curve(config, day.date, &spikes))
+            });
+            for table in [Table::TicketClicks, Table::WebLogs] {
+                let rows = day.rows(table);
+                match &clock {
+                    Some(clock) => split_by_time(&mut parts, table, index, day, clock, config),
+                    None => {
+                        let day = Some((index, day.date));
+                        split(&mut parts, table, day, rows, config.rows_per_file, config);
+                    }
+                }
             }
         }
         let config = config.clone();
@@ -170,8 +190,52 @@ fn split(
             index: file,
             rows,
             path: format!("{folder}/part-{file:05}.parquet"),
+            ready_at_us: None,
             day: day.map_or(0, |(index, _)| index),
         });
+    }
+}
+
+/// Splits a log's rows of a date by time: a file for each span in which there are rows, numbered by the span; late
+/// rows come with the first one. A date without rows has an empty file.
+fn split_by_time(
+    parts: &mut Vec<Part>,
+    table: Table,
+    index: usize,
+    day: &DayPlan,
+    clock: &Clock,
+    config: &Config,
+) {
+    let rows = day.rows(table);
+    let timeline = Timeline::new(config, rows.clone());
+    let purpose = match table {
+        Table::WebLogs => Purpose::WebWhat,
+        _ => Purpose::ClickWhat,
+    };
+    let what = Stream::new(config.seed, purpose);
+    let start_us = day_start_us(day.date);
+    let span_us = i64::from(config.seconds_per_file) * 1_000_000;
+    let mut from = rows.start;
+    let spans = DAY_US.div_euclid(span_us) + i64::from(DAY_US % span_us > 0);
+    for span in 0..spans {
+        let end_us = ((span + 1) * span_us).min(DAY_US);
+        let to = timeline.row_at(clock, what, &rows, end_us);
+        if from < to || (rows.is_empty() && span == 0) {
+            parts.push(Part {
+                table,
+                date: Some(day.date),
+                index: span as u32,
+                rows: from..to,
+                path: format!(
+                    "{}/date={}/part-{span:05}.parquet",
+                    table.folder(),
+                    day.date
+                ),
+                ready_at_us: Some(start_us + end_us),
+                day: index,
+            });
+        }
+        from = to;
     }
 }
 
@@ -300,6 +364,28 @@ mod tests {
         let rows = rows_of(&plan, Table::TicketClicks);
         assert!(rows.windows(2).all(|pair| pair[0].end == pair[1].start));
         assert_eq!(rows[rows.len() - 1].end, 1 << 40);
+    }
+
+    #[test]
+    fn parts_by_time_cover_every_row_once_in_the_order_of_time() {
+        let config = Config {
+            click_rows: 20_000,
+            web_rows: 0,
+            days: 2,
+            seconds_per_file: 700,
+            ..Config::default()
+        };
+        let plan = Plan::new(&config).unwrap();
+        let rows = rows_of(&plan, Table::TicketClicks);
+        assert!(rows.windows(2).all(|pair| pair[0].end == pair[1].start));
+        assert_eq!((rows[0].start, rows[rows.len() - 1].end), (0, 20_000));
+        // 124 spans a date, the last shorter; at night there may be a span without rows.
+        assert!((200..=248).contains(&rows.len()), "{}", rows.len());
+        let ready: Vec<i64> = plan.parts().iter().filter_map(|p| p.ready_at_us).collect();
+        let first = day_start_us(config.from);
+        assert_eq!(ready[0], first + 700_000_000);
+        assert_eq!(*ready.iter().max().unwrap(), first + 2 * DAY_US);
+        assert_eq!(rows_of(&plan, Table::WebLogs), [0..0, 0..0]);
     }
 
     #[test]

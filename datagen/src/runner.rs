@@ -132,8 +132,7 @@ pub(crate) async fn prepare(plan: &Plan, lake: &Lake, replace: bool) -> Result<F
         put_json(lake, BEGUN, &begun(false)).await?;
         return Ok(Found::Parts(BTreeMap::new()));
     };
-    let note = lake.get(BEGUN).await?;
-    let note = note.and_then(|bytes| serde_json::from_slice::<Begun>(&bytes).ok());
+    let note = Begun::read(lake).await?;
     if note == Some(begun(false)) {
         return Ok(Found::Parts(inspect::whole_parts(plan, lake).await?));
     }
@@ -159,11 +158,20 @@ pub(crate) async fn finish(lake: &Lake, truth: &Truth) -> Result<(), Error> {
 const BEGUN: &str = "_generating.json";
 
 #[derive(PartialEq, Serialize, Deserialize)]
-struct Begun {
+pub(crate) struct Begun {
     version: u32,
-    config: Config,
+    pub(crate) config: Config,
     /// What was there before is being deleted: nothing there is of this lake.
     clearing: bool,
+}
+
+impl Begun {
+    /// The note, if there is one of this version.
+    pub(crate) async fn read(lake: &Lake) -> Result<Option<Self>, Error> {
+        let note = lake.get(BEGUN).await?;
+        let note = note.and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok());
+        Ok(note.filter(|note| note.version == truth::VERSION))
+    }
 }
 
 async fn put_json(lake: &Lake, name: &str, value: &impl Serialize) -> Result<(), Error> {

@@ -10,13 +10,13 @@
 use std::ops::Range;
 
 use crate::catalogue::{Catalogue, Charts};
-use crate::clock::{self, Clock, Curve, DAY_US, POSITION_BITS, WINDOWS};
+use crate::clock::{self, Clock, DAY_US, WINDOWS};
 use crate::plan::{DayPlan, Plan};
 use crate::population::{NO_TASTE, Population};
 use crate::random::{Chance, Purpose, Stream, below, mix};
+use crate::timeline::{Timeline, curve, openings};
 use crate::{Config, Table};
 
-const JITTER_BITS: u32 = 20;
 /// Items a session may come back to, as bits of its interest's number.
 const INTEREST_BITS: u32 = 4;
 /// Bits of an event's word that decide whether the row is faulty; those below choose the action or the referrer.
@@ -46,13 +46,12 @@ impl World {
     pub(crate) fn new(plan: &Plan) -> Self {
         let config = plan.config().clone();
         let population = Population::new(&config);
-        let catalogue = Catalogue::new(&config);
         let stream = |purpose| Stream::new(config.seed, purpose);
         let bot = stream(Purpose::Bot);
         let eve = plan.days().first().map(eve);
         let mut first_sessions = vec![0];
         for (index, day) in eve.iter().chain(plan.days()).enumerate() {
-            let sessions = sessions(&config, &catalogue, day);
+            let sessions = sessions(&config, day);
             first_sessions.push(first_sessions[index] + sessions.iter().sum::<u64>());
         }
         Self {
@@ -66,7 +65,7 @@ impl World {
             session_user: stream(Purpose::SessionUser),
             session_interest: stream(Purpose::SessionInterest),
             first_sessions,
-            catalogue,
+            catalogue: Catalogue::new(&config),
             population,
             config,
         }
@@ -88,8 +87,10 @@ impl World {
             Some(before) => plan.days()[before].clone(),
             None => eve(day),
         };
-        let charts = self.catalogue.charts(day.date);
-        let curve = curve(&self.config, day, &charts.spikes);
+        let charts = self
+            .catalogue
+            .charts(day.date, openings(&self.config, day.date));
+        let curve = curve(&self.config, day.date, &charts.spikes);
         let bot_base = self.first_sessions[self.first_sessions.len() - 1];
         Day {
             plan: day.clone(),
@@ -103,7 +104,7 @@ impl World {
     }
 
     fn windows(&self, day: &DayPlan, mut first: u64) -> [Window; WINDOWS] {
-        sessions(&self.config, &self.catalogue, day).map(|sessions| {
+        sessions(&self.config, day).map(|sessions| {
             let window = Window { first, sessions };
             first += sessions;
             window
@@ -119,14 +120,9 @@ fn eve(day: &DayPlan) -> DayPlan {
     }
 }
 
-fn curve(config: &Config, day: &DayPlan, spikes: &[clock::Spike]) -> Curve {
-    Curve::of(day.date, config.daily_curve, spikes, config.spike_share)
-}
-
 /// The number of sessions in each half-hour of a date.
-fn sessions(config: &Config, catalogue: &Catalogue, day: &DayPlan) -> [u64; WINDOWS] {
-    let openings = catalogue.openings(day.date.to_epoch_days());
-    let curve = curve(config, day, &openings);
+fn sessions(config: &Config, day: &DayPlan) -> [u64; WINDOWS] {
+    let curve = curve(config, day.date, &openings(config, day.date));
     let rows = |range: &Range<u64>| range.end - range.start;
     let events = rows(&day.clicks) + rows(&day.requests);
     let mean = u64::from(config.events_per_session);
@@ -179,53 +175,30 @@ type Faults = [u64; 3];
 pub(crate) struct Events<'a> {
     world: &'a World,
     day: &'a Day,
-    first_row: u64,
-    end_row: u64,
-    late_rows: u64,
-    /// Length of a row's stretch of the day, in positions.
-    step: u64,
+    table: Table,
+    timeline: Timeline,
     faults: Faults,
     who: Stream,
     what: Stream,
-}
-
-/// How many of a date's rows are late; never all.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    clippy::cast_precision_loss,
-    reason = "0 ≤ share < 1, and a count of rows is far below 2^53"
-)]
-pub(crate) fn late_rows(rows: &Range<u64>, config: &Config) -> u64 {
-    ((rows.end - rows.start) as f64 * config.late_share) as u64
 }
 
 impl<'a> Events<'a> {
     pub(crate) fn new(world: &'a World, day: &'a Day, table: Table) -> Self {
         let config = &world.config;
         let doubled = config.duplicate_share;
-        let (rows, who, what, shares) = match table {
-            Table::WebLogs => (
-                &day.plan.requests,
-                Purpose::WebWho,
-                Purpose::WebWhat,
-                [doubled, 0.0, 0.0],
-            ),
+        let (who, what, shares) = match table {
+            Table::WebLogs => (Purpose::WebWho, Purpose::WebWhat, [doubled, 0.0, 0.0]),
             _ => (
-                &day.plan.clicks,
                 Purpose::ClickWho,
                 Purpose::ClickWhat,
                 [doubled, config.null_item_share, config.unknown_item_share],
             ),
         };
-        let late_rows = late_rows(rows, config);
         Self {
             world,
             day,
-            first_row: rows.start,
-            end_row: rows.end,
-            late_rows,
-            step: (1 << POSITION_BITS) / (rows.end - rows.start - late_rows).max(1),
+            table,
+            timeline: Timeline::new(config, day.plan.rows(table)),
             faults: faults(shares),
             who: Stream::new(config.seed, who),
             what: Stream::new(config.seed, what),
@@ -245,16 +218,17 @@ impl<'a> Events<'a> {
 
     /// Whether a row repeats the one before.
     pub(crate) fn is_double(&self, row: u64) -> bool {
-        row > self.first_row && fault(self.what.at(row)) < self.faults[0]
+        row > self.timeline.first_row() && fault(self.what.at(row)) < self.faults[0]
     }
 
     /// How many rows are of the date before: the late ones, and those that repeat the last of them.
     pub(crate) fn late(&self) -> u64 {
-        if self.late_rows == 0 {
+        let late = self.timeline.late_rows();
+        if late.is_empty() {
             return 0;
         }
-        let after = self.first_row + self.late_rows..self.end_row;
-        self.late_rows + after.take_while(|&row| self.is_double(row)).count() as u64
+        let after = late.end..self.day.plan.rows(self.table).end;
+        late.end - late.start + after.take_while(|&row| self.is_double(row)).count() as u64
     }
 
     #[cold]
@@ -281,21 +255,15 @@ impl<'a> Events<'a> {
     fn usual(&self, row: u64, word: u64) -> Event {
         let (world, day) = (self.world, self.day);
         let who = self.who.at(row);
-        let jitter = word >> (64 - JITTER_BITS);
-        let index = row - self.first_row;
-        let is_late = index < self.late_rows;
-        let (since_start_us, windows) = if is_late {
-            (self.late_time(index, jitter), &day.windows_before)
-        } else {
-            let index = index - self.late_rows;
-            let position = index * self.step + jitter * (self.step >> JITTER_BITS);
-            (day.clock.at(position), &day.windows)
+        let since_start_us = self.timeline.since_start_us(&day.clock, row, word);
+        // What was before the start is of the date before.
+        let is_late = since_start_us < 0;
+        let (of_date_us, windows) = match is_late {
+            true => (since_start_us + DAY_US, &day.windows_before),
+            false => (since_start_us, &day.windows),
         };
-        let window = clock::window(since_start_us);
-        let at_us = match is_late {
-            true => day.start_us - DAY_US + since_start_us,
-            false => day.start_us + since_start_us,
-        };
+        let window = clock::window(of_date_us);
+        let at_us = day.start_us + since_start_us;
         if world.bot.hit(who) {
             let bots = u64::from(world.config.bots);
             let bot = below(who, bots);
@@ -337,17 +305,6 @@ impl<'a> Events<'a> {
             is_bot: false,
             word,
         }
-    }
-
-    /// Microseconds since the start of the date before: the later an event, the rarer, and none of them more than
-    /// a day.
-    fn late_time(&self, index: u64, jitter: u64) -> i64 {
-        let place = u128::from(index << JITTER_BITS | jitter);
-        let all = u128::from(self.late_rows << JITTER_BITS);
-        let left = u64::MAX >> 32;
-        let left = left - (place * u128::from(left) / all) as u64;
-        let lateness = ((left * left) >> 32) * left >> 32;
-        DAY_US - 1 - ((lateness as i64 * (DAY_US / 1024)) >> 22)
     }
 }
 

@@ -10,15 +10,15 @@ use crate::lake::{Lake, small};
 const CHECKSUMS: [(Profile, &str); 3] = [
     (
         Profile::Uniform,
-        "c9fbcaee7e4d373b086f9c37d7302724f586b55e56612713529d24de697a05dc",
+        "331c15121938d547fb23cde2bb4679348bbdcb334bd71a29987be1062bdf33e4",
     ),
     (
         Profile::Realistic,
-        "53a072fe80276fd541f02ca5b5b2ff26ad1bd9847a52f9bbae9f960f1e9e5208",
+        "cb2191aa5c0b63ea3220002ff7cbce2b2b219d7cc74857870a9f18c88098a173",
     ),
     (
         Profile::Brutal,
-        "c5f3c0f81fbdd71644c731b53d72980bde24e8a874c259fbee3fa743717f892a",
+        "61c8ab6ccef475ce6ad83c31e0756fe8de6a371eea5cb974e704801927715859",
     ),
 ];
 

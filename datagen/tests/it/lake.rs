@@ -92,6 +92,10 @@ impl Lake {
         generate(&plan, store, &prefix, threads, handle, replace, &Quiet)
     }
 
+    pub(crate) fn handle(&self) -> tokio::runtime::Handle {
+        self.runtime.handle().clone()
+    }
+
     pub(crate) fn put(&self, path: &str, bytes: impl Into<Bytes>) {
         let path = Path::from(path);
         let put = self.store.put(&path, bytes.into().into());

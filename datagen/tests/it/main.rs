@@ -5,7 +5,9 @@
 mod determinism;
 mod existing;
 mod lake;
+mod live;
 mod local;
 mod shape;
+mod statistics;
 mod truth;
 mod verified;
