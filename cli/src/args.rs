@@ -1,11 +1,12 @@
 //! What a user can type.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use chrono::NaiveDate;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::human::parse_bytes;
+use crate::human::{parse_bytes, parse_count, parse_duration};
 use crate::load::LoadOptions;
 
 mod cluster;
@@ -142,12 +143,56 @@ pub(crate) struct QuickstartArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct GenerateArgs {
-    /// First day [default: 2026-06-01].
+    #[command(subcommand)]
+    pub(crate) command: Option<GenerateCommand>,
+    /// First day [default: 2026-06-01; with --rate, today].
     #[arg(long)]
     pub(crate) from: Option<NaiveDate>,
     #[command(flatten)]
     pub(crate) load: LoadOptions,
+    /// Appends traffic as time goes by: so many clicks a second, in the mean of the days. Stopped
+    /// and begun again, it goes on where it was.
+    #[arg(long, value_parser = parse_count, value_name = "CLICKS", conflicts_with = "rows")]
+    pub(crate) rate: Option<u64>,
+    /// With --rate: the time of which each file holds the events.
+    #[arg(
+        long,
+        value_parser = parse_duration,
+        default_value = "60s",
+        value_name = "SPAN",
+        conflicts_with = "seconds_per_file"
+    )]
+    pub(crate) every: Duration,
+    /// With --rate: ends after so much time, not only with the last day.
+    #[arg(long = "for", value_parser = parse_duration, value_name = "SPAN", requires = "rate")]
+    pub(crate) at_most: Option<Duration>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum GenerateCommand {
+    /// Compares a generated lake with its seed: names, sizes, footers and truth.json.
+    Verify {
+        /// The lake [default: that of --lake].
+        #[arg(value_name = "LAKE")]
+        path: Option<String>,
+        /// Makes every file again and compares it byte for byte.
+        #[arg(long)]
+        deep: bool,
+    },
+    /// Draws a lake's clicks: by rank and by hour of the day, here and as a picture.
+    Describe {
+        /// The lake [default: that of --lake].
+        #[arg(value_name = "LAKE")]
+        path: Option<String>,
+        /// Where the picture goes.
+        #[arg(long, default_value = "lake.svg", value_name = "FILE")]
+        svg: PathBuf,
+        /// Files to read at most, evenly chosen.
+        #[arg(long, default_value = "64")]
+        files: std::num::NonZeroUsize,
+    },
 }
 
 /// A job.
@@ -348,6 +393,11 @@ mod tests {
         Cli::command().debug_assert();
         for line in [
             "jobs apply a.yaml b.yaml --set city=Seoul",
+            "generate --rows 4M --profile brutal --uneven 0.5 --replace",
+            "generate --rate 500 --every 10s --for 1h --days 2",
+            "generate verify --deep",
+            "generate verify s3://a/b --lake c",
+            "generate describe ./lake --svg a.svg --files 3",
             "jobs list --cluster http://a:1,http://b:2 --token-file t --ca ca.pem",
             "submit shop --date yesterday --wait",
             "submit shop --from 2026-01-01 --to today --force --allow-empty --idempotency-key k",
@@ -380,6 +430,10 @@ mod tests {
                 "submit shop --date today --from today",
                 "cannot be used with",
             ),
+            ("generate --rate 5 --rows 5", "cannot be used with"),
+            ("generate --for 5s", "--rate"),
+            ("generate --profile odd", "possible values"),
+            ("generate --rows 5 verify", "cannot be used with"),
             ("runs list --state done", "possible values"),
             ("gaps shop --from 2026-01-01", "--to"),
             ("backfill shop --from a --to b --max-parallel 0", "0"),

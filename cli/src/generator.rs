@@ -13,7 +13,7 @@ use rankmill_scheduler::{LoadGenerator, NotGenerated};
 use serde_json::Value;
 
 use crate::load::LoadOptions;
-use crate::outcome;
+use crate::{outcome, space};
 
 /// How often progress is told and a stop is noticed.
 const TICK: Duration = Duration::from_millis(200);
@@ -42,7 +42,8 @@ impl LoadGenerator for Generator {
             let store = self.session.stores().of(&place);
             let store = store.map_err(|e| unusable(describe(e)))?;
             let threads = self.threads;
-            let watch = StopOnDrop(Arc::new(Watch::new(plan.parts().len())));
+            let watch = Watch::new(plan.parts().len(), &place);
+            let watch = StopOnDrop(Arc::new(watch));
             let told = Arc::clone(&watch.0);
             let runtime = tokio::runtime::Handle::current();
             let mut making = tokio::task::spawn_blocking(move || {
@@ -104,6 +105,8 @@ fn describe(error: impl Into<anyhow::Error>) -> String {
 /// How far the threads that generate are, and whether they shall stop.
 struct Watch {
     stop: AtomicBool,
+    /// Free bytes where the lake goes.
+    free_bytes: Option<u64>,
     files: u64,
     files_done: AtomicU64,
     rows: AtomicU64,
@@ -111,8 +114,9 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(files: usize) -> Self {
+    fn new(files: usize, place: &Location) -> Self {
         Self {
+            free_bytes: space::free_bytes(place),
             stop: AtomicBool::new(false),
             files: files as u64,
             files_done: AtomicU64::new(0),
@@ -137,6 +141,10 @@ impl datagen::Progress for Watch {
         self.files_done.fetch_add(1, Relaxed);
         self.rows.fetch_add(rows, Relaxed);
         self.bytes.fetch_add(bytes, Relaxed);
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        self.free_bytes
     }
 
     fn is_stopped(&self) -> bool {

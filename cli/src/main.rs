@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 the job failed, 2 usage or environment.
 
 mod args;
+mod charts;
 mod cluster;
 mod commands;
 mod environment;
@@ -14,6 +15,7 @@ mod outcome;
 mod output;
 mod progress;
 mod skew;
+mod space;
 mod table;
 
 use std::process::ExitCode;

@@ -60,7 +60,12 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
                 .is_some_and(jobs::Error::is_usage)
             || matches!(
                 cause.downcast_ref::<datagen::Error>(),
-                Some(datagen::Error::Config { .. } | datagen::Error::LakeExists { .. })
+                Some(
+                    datagen::Error::Config { .. }
+                        | datagen::Error::LakeExists { .. }
+                        | datagen::Error::NoRoom { .. }
+                        | datagen::Error::NoLake { .. }
+                )
             )
             || matches!(
                 unboxed::<rankmill_engine::Error>(cause),

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use chrono::NaiveDate;
 use indicatif::{ProgressBar, ProgressStyle};
 use rankmill_datagen as datagen;
-use rankmill_engine::ScanProgress;
+use rankmill_engine::{Location, ScanProgress};
 use rankmill_jobs::{DateOutcome, DateReport, Error, Observer};
 use rankmill_scheduler::proto;
 
-use crate::human;
+use crate::{human, space};
 
 /// Between two lines of progress where stderr is not a terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
@@ -22,6 +22,8 @@ pub(crate) struct Progress {
     quiet: bool,
     terminal: bool,
     files: Mutex<usize>,
+    /// Where a lake goes.
+    place: Option<Location>,
     last_line: Mutex<Instant>,
 }
 
@@ -33,6 +35,7 @@ impl Progress {
             quiet,
             terminal,
             files: Mutex::new(0),
+            place: None,
             last_line: Mutex::new(Instant::now()),
         }
     }
@@ -43,6 +46,12 @@ impl Progress {
             self.bar = ProgressBar::new(length);
             self.bar.set_style(bar_style());
         }
+        self
+    }
+
+    /// The same for a lake that goes to a place.
+    pub(crate) fn of_lake(mut self, place: &Location) -> Self {
+        self.place = Some(place.clone());
         self
     }
 
@@ -166,6 +175,10 @@ impl datagen::Progress for Progress {
             self.line(&format!("wrote {message}"));
         }
         self.bar.set_message(message);
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        self.place.as_ref().and_then(space::free_bytes)
     }
 
     fn truth_started(&self) {

@@ -90,8 +90,8 @@ pub enum Profile {
     /// A ticket shop on usual days: the default.
     #[default]
     Realistic,
-    /// What breaks engines: a performance with a third of the clicks, a handful of bots with a sixth,
-    /// rushes, many late, doubled and broken rows, files from a crumb to the full size.
+    /// What breaks engines: a few performances with most of the clicks, a handful of bots with a sixth of them, rushes,
+    /// many late, doubled and broken rows, files from a crumb to the full size.
     Brutal,
 }
 

@@ -23,6 +23,19 @@ pub enum Error {
         /// What was found.
         path: String,
     },
+    /// The lake is larger than what is free where it is to go.
+    #[error(
+        "what is to be made takes about {:.1} GB, but {:.1} GB are free there; \
+         choose another place or fewer rows",
+        *needed as f64 / 1e9,
+        *free as f64 / 1e9
+    )]
+    NoRoom {
+        /// Bytes that are to be written, roughly.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
     /// There is no lake to look at.
     #[error("there is no whole lake: `{path}` isn't there")]
     NoLake {
@@ -35,6 +48,15 @@ pub enum Error {
         /// The part.
         path: String,
         /// The encoder's error.
+        #[source]
+        source: parquet::errors::ParquetError,
+    },
+    /// A file could not be read as Parquet.
+    #[error("cannot decode `{path}`")]
+    Decode {
+        /// The file.
+        path: String,
+        /// The decoder's error.
         #[source]
         source: parquet::errors::ParquetError,
     },

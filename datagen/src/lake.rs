@@ -86,6 +86,20 @@ impl Lake {
         Ok(None)
     }
 
+    /// Bytes of all objects in the tables' folders.
+    pub(crate) async fn bytes_there(&self) -> Result<u64, Error> {
+        let mut bytes = 0;
+        for table in Table::ALL {
+            let folder = self.path(table.folder());
+            let objects = self.store.list(Some(&folder)).map_ok(|meta| meta.size);
+            let sum = objects.try_fold(0, async |sum, size| Ok(sum + size));
+            bytes += sum
+                .await
+                .map_err(|source| Error::store("list", &folder, source))?;
+        }
+        Ok(bytes)
+    }
+
     /// Deletes the truth first, for without it nobody takes the rest for a lake, then the tables.
     pub(crate) async fn clear(&self) -> Result<(), Error> {
         self.delete(truth::FILE).await?;

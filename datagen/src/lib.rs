@@ -48,6 +48,7 @@ mod age;
 mod catalogue;
 mod clock;
 mod config;
+mod describe;
 mod draw;
 mod encode;
 mod error;
@@ -68,6 +69,7 @@ mod work;
 
 pub use age::{AgeBand, age_band};
 pub use config::{Config, Profile};
+pub use describe::{Description, describe};
 pub use error::Error;
 pub use inspect::{Findings, verify};
 pub use live::{Appended, Pace, append, begun};

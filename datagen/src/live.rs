@@ -54,7 +54,8 @@ pub fn append(
         prefix: prefix.clone(),
     };
     let mut appended = Appended::default();
-    let present = match handle.block_on(prepare(plan, &lake, replace))? {
+    let prepared = prepare(plan, &lake, replace, progress.free_bytes());
+    let present = match handle.block_on(prepared)? {
         Found::Whole(_) => {
             appended.is_whole = true;
             return Ok(appended);

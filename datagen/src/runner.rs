@@ -23,6 +23,11 @@ pub trait Progress: Sync {
     /// All parts are in the store, and `truth.json` follows.
     fn truth_started(&self) {}
 
+    /// Free bytes where the lake goes, if that is known: a lake that doesn't fit isn't begun.
+    fn free_bytes(&self) -> Option<u64> {
+        None
+    }
+
     /// Whether to stop: asked before each part. What was written until then stays, and the same
     /// generation begun again does what is left of it.
     fn is_stopped(&self) -> bool {
@@ -56,7 +61,8 @@ pub struct Report {
 /// anything else that is there in the tables' folders is deleted first.
 ///
 /// # Errors
-/// [`Error::LakeExists`] if something else is there and `replace` is not set; [`Error::Stopped`] if `progress` says
+/// [`Error::LakeExists`] if something else is there and `replace` is not set; [`Error::NoRoom`] if the lake is larger
+/// than what `progress` says is free; [`Error::Stopped`] if `progress` says
 /// so; [`Error::Store`] and the others if a
 /// part cannot be made or written. What was written until then stays, without a truth file.
 pub fn generate(
@@ -71,7 +77,8 @@ pub fn generate(
     let started = Instant::now();
     let prefix = prefix.clone();
     let lake = Lake { store, prefix };
-    let present = match handle.block_on(prepare(plan, &lake, replace))? {
+    let prepared = prepare(plan, &lake, replace, progress.free_bytes());
+    let present = match handle.block_on(prepared)? {
         Found::Whole(truth) => {
             return Ok(Report {
                 tables: truth.tables,
@@ -114,7 +121,12 @@ pub(crate) enum Found {
 }
 
 /// Makes room for the lake, but for what is there of it already.
-pub(crate) async fn prepare(plan: &Plan, lake: &Lake, replace: bool) -> Result<Found, Error> {
+pub(crate) async fn prepare(
+    plan: &Plan,
+    lake: &Lake,
+    replace: bool,
+    free_bytes: Option<u64>,
+) -> Result<Found, Error> {
     match truth::read(lake.store.as_ref(), &lake.prefix).await {
         Ok(Some(truth)) if truth.version == truth::VERSION && truth.config == *plan.config() => {
             return Ok(Found::Whole(Box::new(truth)));
@@ -128,18 +140,29 @@ pub(crate) async fn prepare(plan: &Plan, lake: &Lake, replace: bool) -> Result<F
         config: plan.config().clone(),
         clearing,
     };
+    let needs = |but_for: u64| {
+        let needed = plan.estimated_bytes().saturating_sub(but_for);
+        match free_bytes {
+            Some(free) if free < needed => Err(Error::NoRoom { needed, free }),
+            _ => Ok(()),
+        }
+    };
     let Some(found) = lake.anything_there().await? else {
+        needs(0)?;
         put_json(lake, BEGUN, &begun(false)).await?;
         return Ok(Found::Parts(BTreeMap::new()));
     };
     let note = Begun::read(lake).await?;
     if note == Some(begun(false)) {
-        return Ok(Found::Parts(inspect::whole_parts(plan, lake).await?));
+        let present = inspect::whole_parts(plan, lake).await?;
+        needs(present.values().sum())?;
+        return Ok(Found::Parts(present));
     }
     if !replace && note != Some(begun(true)) {
         let path = found.to_string();
         return Err(Error::LakeExists { path });
     }
+    needs(lake.bytes_there().await?)?;
     // First the note, so that a generation interrupted while clearing can be repeated too.
     put_json(lake, BEGUN, &begun(true)).await?;
     lake.clear().await?;

@@ -267,7 +267,7 @@ fn load_is_generated_and_stopped() {
         "submit",
         "--generate",
         "--rows",
-        "2G",
+        "500M",
         "--days",
         "30",
         "--replace",

@@ -16,6 +16,7 @@ mod cluster;
 mod commands;
 mod faults;
 mod formats;
+mod generate;
 mod http;
 mod node;
 mod odd;

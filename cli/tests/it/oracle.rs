@@ -23,7 +23,7 @@ pub(crate) struct Oracle {
 struct Click {
     date: NaiveDate,
     user: Option<i64>,
-    item: i32,
+    item: Option<i32>,
     action: String,
 }
 
@@ -76,7 +76,7 @@ impl Oracle {
                 oracle.clicks.push(Click {
                     date,
                     user: users.is_valid(row).then(|| users.value(row)),
-                    item: items.value(row),
+                    item: items.is_valid(row).then(|| items.value(row)),
                     action: text(&batch, "action", row),
                 });
             }
@@ -144,11 +144,20 @@ impl Oracle {
             .count()
     }
 
+    /// Title, genre and venue; null of a performance that the dimension doesn't have.
+    fn labels(&self, item: i32) -> [Value; 3] {
+        let known = self.performances.get(&item);
+        std::array::from_fn(|label| json!(known.map(|labels| &labels[label])))
+    }
+
     fn daily_popularity(&self, date: NaiveDate) -> Table {
         let of_day = |date: NaiveDate| {
             let mut counts: HashMap<i32, Count> = HashMap::new();
             for click in self.clicks.iter().filter(|click| click.date == date) {
-                counts.entry(click.item).or_default().add(click.user);
+                // A row without an item is in no ranking.
+                if let Some(item) = click.item {
+                    counts.entry(item).or_default().add(click.user);
+                }
             }
             ranked(counts)
         };
@@ -161,7 +170,7 @@ impl Oracle {
             .into_iter()
             .zip(1_i64..)
             .map(|((item, count), rank)| {
-                let [title, genre, venue] = &self.performances[&item];
+                let [title, genre, venue] = self.labels(item);
                 let previous = before.get(&item);
                 vec![
                     json!(date.to_string()),
@@ -202,15 +211,17 @@ impl Oracle {
             let birth = click
                 .user
                 .and_then(|user| self.births.get(&user).copied().flatten());
-            let counts = bands.entry(band(birth, date)).or_default();
-            counts.entry(click.item).or_default().add(click.user);
+            if let Some(item) = click.item {
+                let counts = bands.entry(band(birth, date)).or_default();
+                counts.entry(item).or_default().add(click.user);
+            }
         }
         let rows = bands.into_iter().flat_map(|(band, counts)| {
             ranked(counts)
                 .into_iter()
                 .zip(1..)
                 .map(move |((item, count), rank)| {
-                    let [title, genre, _] = &self.performances[&item];
+                    let [title, genre, _] = self.labels(item);
                     vec![
                         json!(date.to_string()),
                         json!(band),
@@ -300,7 +311,7 @@ impl Oracle {
         for (user, click) in window.filter_map(|click| Some((click.user?, click))) {
             let visits = users.entry(user).or_default();
             visits.days.insert(click.date);
-            visits.items.insert(click.item);
+            visits.items.extend(click.item);
             visits.clicks += 1;
             *visits.by_action.entry(click.action.clone()).or_default() += 1;
         }
