@@ -1,4 +1,8 @@
-//! Load-generation runs of a scheduler: the generator of `rankmill generate`, stoppable.
+//! Load-generation runs of a scheduler: the generator of `rankmill generate`, stoppable, in the scheduler's process or
+//! spread over executors.
+
+mod spread;
+mod worker;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -7,6 +11,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use rankmill_datagen::{self as datagen, Part, Plan, generate};
+use rankmill_engine::work::Workers;
 use rankmill_engine::{Location, Session};
 use rankmill_scheduler::model::Progress;
 use rankmill_scheduler::{LoadGenerator, NotGenerated};
@@ -20,8 +25,12 @@ const TICK: Duration = Duration::from_millis(200);
 
 /// Makes skewed logs for a scheduler.
 pub(crate) struct Generator {
-    pub(crate) session: Session,
     pub(crate) threads: usize,
+}
+
+/// The workers of an executor.
+pub(crate) fn workers() -> Workers {
+    Workers::default().with(worker::NAME, Arc::new(worker::LakeWorker::default()))
 }
 
 impl LoadGenerator for Generator {
@@ -31,6 +40,7 @@ impl LoadGenerator for Generator {
 
     fn generate<'a>(
         &'a self,
+        session: &'a Session,
         lake: &'a str,
         options: &'a Value,
         progress: &'a (dyn Fn(Progress) + Sync),
@@ -39,44 +49,71 @@ impl LoadGenerator for Generator {
         async move {
             let (plan, replace) = plan_of(options).map_err(unusable)?;
             let place = Location::parse(lake).map_err(|e| unusable(describe(e)))?;
-            let store = self.session.stores().of(&place);
-            let store = store.map_err(|e| unusable(describe(e)))?;
-            let threads = self.threads;
-            let watch = Watch::new(plan.parts().len(), &place);
-            let watch = StopOnDrop(Arc::new(watch));
-            let told = Arc::clone(&watch.0);
-            let runtime = tokio::runtime::Handle::current();
-            let mut making = tokio::task::spawn_blocking(move || {
-                generate(
-                    &plan,
-                    store,
-                    place.path(),
-                    threads,
-                    &runtime,
-                    replace,
-                    told.as_ref(),
-                )
-            });
+            if session.computes_here() {
+                return self
+                    .generate_here(session, plan, place, replace, progress, stop)
+                    .await;
+            }
+            let made = spread::generate(session, &plan, &place, replace, progress);
+            let mut made = std::pin::pin!(made);
             let mut tick = tokio::time::interval(TICK);
-            let made = loop {
+            loop {
                 tokio::select! {
-                    made = &mut making => break made,
-                    _ = tick.tick() => {
-                        progress(watch.0.progress());
-                        if stop() {
-                            watch.0.stop.store(true, Relaxed);
-                        }
-                    }
+                    made = &mut made => return made,
+                    _ = tick.tick() => if stop() {
+                        // Dropping what is awaited cancels it on the executors.
+                        return Err(not_generated(datagen::Error::Stopped));
+                    },
                 }
-            };
-            progress(watch.0.progress());
-            let made = made.map_err(|e| unusable(describe(e)))?;
-            made.map(drop).map_err(|error| NotGenerated {
-                retryable: error.retryable(),
-                reason: describe(error),
-            })
+            }
         }
         .boxed()
+    }
+}
+
+impl Generator {
+    async fn generate_here(
+        &self,
+        session: &Session,
+        plan: Plan,
+        place: Location,
+        replace: bool,
+        progress: &(dyn Fn(Progress) + Sync),
+        stop: &(dyn Fn() -> bool + Sync),
+    ) -> Result<(), NotGenerated> {
+        let store = session.stores().of(&place);
+        let store = store.map_err(|e| unusable(describe(e)))?;
+        let threads = self.threads;
+        let watch = Watch::new(plan.parts().len(), &place);
+        let watch = StopOnDrop(Arc::new(watch));
+        let told = Arc::clone(&watch.0);
+        let runtime = tokio::runtime::Handle::current();
+        let mut making = tokio::task::spawn_blocking(move || {
+            let (prefix, told) = (place.path(), told.as_ref());
+            generate(&plan, store, prefix, threads, &runtime, replace, told)
+        });
+        let mut tick = tokio::time::interval(TICK);
+        let made = loop {
+            tokio::select! {
+                made = &mut making => break made,
+                _ = tick.tick() => {
+                    progress(watch.0.progress());
+                    if stop() {
+                        watch.0.stop.store(true, Relaxed);
+                    }
+                }
+            }
+        };
+        progress(watch.0.progress());
+        let made = made.map_err(|e| unusable(describe(e)))?;
+        made.map(drop).map_err(not_generated)
+    }
+}
+
+fn not_generated(error: datagen::Error) -> NotGenerated {
+    NotGenerated {
+        retryable: error.retryable(),
+        reason: describe(error),
     }
 }
 
@@ -171,10 +208,7 @@ mod tests {
     use super::*;
 
     fn generator() -> Generator {
-        Generator {
-            session: Session::new(&SessionOptions::default()).unwrap(),
-            threads: 2,
-        }
+        Generator { threads: 2 }
     }
 
     fn small() -> Value {
@@ -204,7 +238,10 @@ mod tests {
         let progress = |now| *last.lock().unwrap() = now;
 
         let (generator, small) = (generator(), small());
-        let stopped = generator.generate(lake, &small, &progress, &|| true).await;
+        let session = Session::new(&SessionOptions::default()).unwrap();
+        let stopped = generator
+            .generate(&session, lake, &small, &progress, &|| true)
+            .await;
         // It may have been done before the stop was noticed.
         if let Err(reason) = stopped {
             let said = &reason.reason;
@@ -212,7 +249,7 @@ mod tests {
             assert!(!folder.path().join("truth.json").exists());
         }
         // The same again does what is left.
-        let made = generator.generate(lake, &small, &progress, &|| false);
+        let made = generator.generate(&session, lake, &small, &progress, &|| false);
         assert_eq!(made.await, Ok(()));
         assert!(folder.path().join("truth.json").exists());
         let last = last.lock().unwrap();

@@ -92,6 +92,12 @@ pub enum Error {
     /// [`Progress::is_stopped`](crate::Progress::is_stopped) said so.
     #[error("stopped before the lake was whole")]
     Stopped,
+    /// A part that was to be made elsewhere isn't there as it should be.
+    #[error("`{path}` was not made, or not as it should be")]
+    NotMade {
+        /// The part.
+        path: String,
+    },
     /// The worker threads could not be started.
     #[error("cannot start {threads} worker threads")]
     Threads {

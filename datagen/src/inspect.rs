@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use parquet::arrow::parquet_to_arrow_schema;
@@ -90,14 +91,21 @@ pub(crate) async fn whole_parts(plan: &Plan, lake: &Lake) -> Result<BTreeMap<Str
         let object = objects.get(&lake.path(&part.path))?;
         Some((part, object))
     });
-    let looked_at = futures::stream::iter(parts.map(async |(part, object)| {
-        let fault = match plan.config().seconds_per_file {
-            0 => footer_fault(part, lake, object).await?,
-            _ => None,
+    let by_time = plan.config().seconds_per_file > 0;
+    // Boxed: the compiler can't prove nested closures over references to be `Send`.
+    let looked_at = parts.map(|(part, object)| {
+        let looked_at = async move {
+            let fault = match by_time {
+                false => footer_fault(part, lake, object).await?,
+                true => None,
+            };
+            Ok(fault.is_none().then(|| (part.path.clone(), object.size)))
         };
-        Ok(fault.is_none().then(|| (part.path.clone(), object.size)))
-    }));
-    let whole: Vec<_> = looked_at.buffered(AT_ONCE).try_collect().await?;
+        looked_at.boxed()
+    });
+    let looked_at: Vec<BoxFuture<'_, Result<_, Error>>> = looked_at.collect();
+    let looked_at = futures::stream::iter(looked_at).buffered(AT_ONCE);
+    let whole: Vec<_> = looked_at.try_collect().await?;
     Ok(whole.into_iter().flatten().collect())
 }
 
@@ -126,7 +134,8 @@ async fn compare_footers(plan: &Plan, lake: &Lake) -> Result<Compared, Error> {
     }
     let looked_at = there
         .iter()
-        .map(|(part, object)| footer_fault(part, lake, object));
+        .map(|(part, object)| footer_fault(part, lake, object).boxed());
+    let looked_at: Vec<BoxFuture<'_, Result<_, Error>>> = looked_at.collect();
     let found: Vec<Option<String>> = futures::stream::iter(looked_at)
         .buffered(AT_ONCE)
         .try_collect()
@@ -164,6 +173,12 @@ impl Compared {
         let pages = there.daily_web_pages != expected.daily_web_pages;
         differing("`daily_web_pages`", pages);
     }
+}
+
+/// The sizes of all objects in the tables' folders.
+pub(crate) async fn sizes(lake: &Lake) -> Result<BTreeMap<Path, u64>, Error> {
+    let objects = listed(lake).await?.into_iter();
+    Ok(objects.map(|(path, object)| (path, object.size)).collect())
 }
 
 /// All objects in the tables' folders.

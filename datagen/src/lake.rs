@@ -91,11 +91,11 @@ impl Lake {
         let mut bytes = 0;
         for table in Table::ALL {
             let folder = self.path(table.folder());
-            let objects = self.store.list(Some(&folder)).map_ok(|meta| meta.size);
-            let sum = objects.try_fold(0, async |sum, size| Ok(sum + size));
-            bytes += sum
-                .await
-                .map_err(|source| Error::store("list", &folder, source))?;
+            let mut objects = self.store.list(Some(&folder));
+            while let Some(object) = objects.next().await {
+                let object = object.map_err(|source| Error::store("list", &folder, source))?;
+                bytes += object.size;
+            }
         }
         Ok(bytes)
     }

@@ -72,6 +72,16 @@ impl Maker {
         date::recount(self, &day).truth(self, &day)
     }
 
+    /// The same on so many threads of its own.
+    ///
+    /// # Errors
+    /// [`Error::Threads`] if they can't be started.
+    pub fn date_on(&self, index: usize, threads: usize) -> Result<DateTruth, Error> {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        let pool = pool.map_err(|source| Error::Threads { threads, source })?;
+        Ok(pool.install(|| self.date(index)))
+    }
+
     /// The truth about a lake, put together from the sizes of its tables and the truths about all dates in order.
     #[must_use]
     pub fn truth(

@@ -124,6 +124,12 @@ impl Plan {
         &self.parts
     }
 
+    /// How many dates there are.
+    #[must_use]
+    pub fn dates(&self) -> usize {
+        self.days.len()
+    }
+
     /// Rows of all tables together.
     #[must_use]
     pub fn total_rows(&self) -> u64 {

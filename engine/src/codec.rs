@@ -26,6 +26,7 @@ use crate::fused::wire::{self, FusedMessage};
 use crate::rank::{GroupLimitExec, RankExec, RankMode, Ranking};
 use crate::salted::SaltExec;
 use crate::salted::wire::{self as salted_wire, SaltMessage};
+use crate::work::{Work, WorkExec, Workers};
 
 /// What our messages begin with; the number is the version of the format. Another codec's
 /// protobuf message that begins like this is as good as impossible: as a field it would be a
@@ -34,18 +35,27 @@ const MAGIC: &[u8] = b"rankmill:3:";
 
 /// The codec of physical plans: rankmill's operators, and those of `inner`.
 pub fn physical(inner: Arc<dyn PhysicalExtensionCodec>) -> Arc<dyn PhysicalExtensionCodec> {
-    Arc::new(PhysicalCodec { inner })
+    physical_with(inner, Workers::default())
+}
+
+/// The same for a process that does work itself, by these workers.
+pub fn physical_with(
+    inner: Arc<dyn PhysicalExtensionCodec>,
+    workers: Workers,
+) -> Arc<dyn PhysicalExtensionCodec> {
+    Arc::new(PhysicalCodec { inner, workers })
 }
 
 #[derive(Debug)]
 struct PhysicalCodec {
     inner: Arc<dyn PhysicalExtensionCodec>,
+    workers: Workers,
 }
 
 /// An operator of ours.
 #[derive(Clone, PartialEq, Message)]
 struct OperatorMessage {
-    #[prost(oneof = "Operator", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "Operator", tags = "1, 2, 3, 4, 5")]
     operator: Option<Operator>,
 }
 
@@ -59,6 +69,18 @@ enum Operator {
     Salt(SaltMessage),
     #[prost(message, tag = "4")]
     GroupLimit(GroupLimitMessage),
+    #[prost(message, tag = "5")]
+    Work(WorkMessage),
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct WorkMessage {
+    #[prost(string, tag = "1")]
+    worker: String,
+    #[prost(string, tag = "2")]
+    options: String,
+    #[prost(string, tag = "3")]
+    place: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -205,6 +227,15 @@ impl PhysicalExtensionCodec for PhysicalCodec {
                 let exec = group_limit_exec(&message, input, &context, proto_converter)?;
                 Ok(Arc::new(exec))
             }
+            (Some(Operator::Work(message)), [input]) => {
+                let work = Work {
+                    worker: message.worker,
+                    options: message.options,
+                    place: message.place,
+                };
+                let exec = WorkExec::try_new(Arc::clone(input), work, self.workers.clone())?;
+                Ok(Arc::new(exec))
+            }
             _ => Err(exec_datafusion_err!(
                 "an operator of another version of rankmill: all nodes of a cluster must have the same"
             )),
@@ -225,6 +256,17 @@ impl PhysicalExtensionCodec for PhysicalCodec {
             Operator::Salt(salted_wire::encode(salt, self, proto_converter)?)
         } else if let Some(limit) = node.downcast_ref::<GroupLimitExec>() {
             Operator::GroupLimit(group_limit_message(limit, self, proto_converter)?)
+        } else if let Some(exec) = node.downcast_ref::<WorkExec>() {
+            let Work {
+                worker,
+                options,
+                place,
+            } = exec.work().clone();
+            Operator::Work(WorkMessage {
+                worker,
+                options,
+                place,
+            })
         } else {
             return self.inner.try_encode(node, buf, proto_converter);
         };
@@ -349,6 +391,21 @@ mod tests {
         let received = there_and_back(&plan);
         let received = received.downcast_ref::<GroupLimitExec>().unwrap();
         assert_eq!(format!("{received:?}"), format!("{plan:?}"));
+    }
+
+    #[test]
+    fn work_comes_back_as_it_went() {
+        let orders = Field::new(crate::work::ORDER_COLUMN, DataType::Utf8View, true);
+        let input = Arc::new(EmptyExec::new(Arc::new(Schema::new(vec![orders]))));
+        let work = Work {
+            worker: "w".to_owned(),
+            options: "{}".to_owned(),
+            place: "s3://bucket/lake".to_owned(),
+        };
+        let exec = WorkExec::try_new(input, work.clone(), Workers::default()).unwrap();
+        let plan: Arc<dyn ExecutionPlan> = Arc::new(exec);
+        let received = there_and_back(&plan);
+        assert_eq!(received.downcast_ref::<WorkExec>().unwrap().work(), &work);
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub mod skew;
 pub mod source;
 pub mod store;
 pub mod transport;
+pub mod work;
 
 pub use compute::{Compute, Computed, Embedded};
 pub use error::{ClusterFault, Error, Result, store_error_is_transient};

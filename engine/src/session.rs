@@ -122,6 +122,11 @@ impl Session {
         self.compute.execute(self, name, plan, progress).await
     }
 
+    /// Whether plans are computed in this process.
+    pub fn computes_here(&self) -> bool {
+        self.compute.is_here()
+    }
+
     /// Whether plans are computed in this process, with as much memory as they ask for.
     pub fn keeps_in_memory(&self) -> bool {
         let pool = &self.context.runtime_env().memory_pool;

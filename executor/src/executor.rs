@@ -28,6 +28,7 @@ use ballista_executor::shutdown::{Shutdown, ShutdownNotifier};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use rankmill_engine::transport::{EndpointOverride, Tls, endpoint_override};
+use rankmill_engine::work::Workers;
 use rankmill_engine::{codec, node};
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc};
@@ -125,7 +126,7 @@ impl Process {
             scheduler.clone(),
             Arc::clone(&config),
             Arc::clone(&executor),
-            ballista_codec(),
+            ballista_codec(self.options.workers.clone()),
             send_away,
             &notifier,
             config.health.clone(),
@@ -246,8 +247,9 @@ impl Drop for AbortOnDrop {
     }
 }
 
-fn ballista_codec() -> BallistaCodec<LogicalPlanNode, PhysicalPlanNode> {
-    let physical = codec::physical(Arc::new(BallistaPhysicalExtensionCodec::default()));
+fn ballista_codec(workers: Workers) -> BallistaCodec<LogicalPlanNode, PhysicalPlanNode> {
+    let inner = Arc::new(BallistaPhysicalExtensionCodec::default());
+    let physical = codec::physical_with(inner, workers);
     BallistaCodec::new(Arc::new(BallistaLogicalExtensionCodec::default()), physical)
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rankmill_engine::store::RetryPolicy;
 use rankmill_engine::transport::NodeTls;
+use rankmill_engine::work::Workers;
 
 use crate::error::{Error, Result};
 
@@ -39,6 +40,8 @@ pub struct Options {
     pub drain_timeout: Duration,
     /// How hard to try on S3.
     pub retry: RetryPolicy,
+    /// Who does what isn't a query.
+    pub workers: Workers,
 }
 
 impl Options {
@@ -87,6 +90,7 @@ mod tests {
             tls: None,
             drain_timeout: Duration::ZERO,
             retry: RetryPolicy::default(),
+            workers: Default::default(),
         }
     }
 

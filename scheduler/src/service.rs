@@ -118,6 +118,7 @@ impl Service {
             }
             fn generate<'a>(
                 &'a self,
+                _: &'a rankmill_engine::Session,
                 _: &'a str,
                 _: &'a serde_json::Value,
                 _: &'a (dyn Fn(crate::model::Progress) + Sync),

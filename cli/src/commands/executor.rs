@@ -4,6 +4,7 @@ use rankmill_executor::{Options, Stopped, run_until};
 
 use crate::args::ExecutorArgs;
 use crate::environment::Environment;
+use crate::generator;
 use crate::nodes::{Stop, start_anew, warn_of_open_ports};
 
 pub(crate) async fn run(environment: &Environment, args: &ExecutorArgs) -> anyhow::Result<u8> {
@@ -23,6 +24,7 @@ pub(crate) async fn run(environment: &Environment, args: &ExecutorArgs) -> anyho
         tls: args.node_tls.files(),
         drain_timeout: args.drain_timeout,
         retry: session.retry,
+        workers: generator::workers(),
     };
     let run = |shutdown| Box::pin(run_until(options, shutdown));
     match stop.run(run).await.transpose()? {

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use rankmill_engine::Session;
 use rankmill_scheduler::{
     Addresses, BackendOptions, LeaseOptions, Limits, Options, Stopped, api, cluster,
 };
@@ -36,7 +35,6 @@ fn options(environment: &Environment, args: &SchedulerArgs) -> anyhow::Result<Op
     let tls = args.api.tls_cert.clone().zip(args.api.tls_key.clone());
     let scheme = if tls.is_some() { "https" } else { "http" };
     let generator = Generator {
-        session: Session::new(&session)?,
         threads: environment.threads,
     };
     let runs = &args.runs;

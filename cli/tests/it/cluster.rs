@@ -2,6 +2,7 @@
 
 mod backfills;
 mod dev;
+mod loads;
 mod recovery;
 mod security;
 

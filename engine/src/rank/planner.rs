@@ -17,6 +17,7 @@ use super::group_limit::{GroupLimitExec, GroupLimitNode};
 use super::node::RankNode;
 use crate::fused::{self, FusedNode};
 use crate::salted::{self, SaltedJoinNode};
+use crate::work::{WorkExec, WorkNode, Workers};
 
 /// DataFusion's planner, and rankmill's operators.
 #[derive(Debug)]
@@ -56,6 +57,12 @@ impl ExtensionPlanner for RankPlanner {
         }
         if let Some(node) = node.as_any().downcast_ref::<GroupLimitNode>() {
             return group_limit(node, &physical_inputs[0], session_state, context).map(Some);
+        }
+        if let Some(node) = node.as_any().downcast_ref::<WorkNode>() {
+            let input = Arc::clone(&physical_inputs[0]);
+            // Planned here, done elsewhere.
+            let exec = WorkExec::try_new(input, node.work().clone(), Workers::default())?;
+            return Ok(Some(Arc::new(exec)));
         }
         let Some(node) = node.as_any().downcast_ref::<RankNode>() else {
             return Ok(None);

@@ -118,6 +118,7 @@ pub(crate) fn options(scheduler: String, folder: &Path) -> Options {
         tls: None,
         drain_timeout: Duration::from_secs(120),
         retry: RetryPolicy::default(),
+        workers: Default::default(),
     }
 }
 

@@ -181,7 +181,7 @@ impl Dispatcher {
                 let stop = || stopping.load(Ordering::Relaxed);
                 let generated = self
                     .generator
-                    .generate(lake, options, &progress, &stop)
+                    .generate(&self.session, lake, options, &progress, &stop)
                     .await;
                 generated.map_err(Failure::of_generation)
             }

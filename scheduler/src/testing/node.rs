@@ -141,6 +141,7 @@ impl LoadGenerator for Waiter {
 
     fn generate<'a>(
         &'a self,
+        _session: &'a Session,
         lake: &'a str,
         options: &'a Value,
         progress: &'a (dyn Fn(Progress) + Sync),

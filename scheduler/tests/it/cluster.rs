@@ -413,6 +413,7 @@ pub(crate) async fn executor(scheduler: u16, work_dir: PathBuf) {
         tls: None,
         drain_timeout: Duration::from_secs(5),
         retry: Default::default(),
+        workers: Default::default(),
     };
     rankmill_executor::run_until(options, std::future::pending())
         .await

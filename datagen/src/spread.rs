@@ -1,0 +1,120 @@
+//! A generation whose parts are made elsewhere, in any order and more than once: what is to be made, and what was.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use object_store::ObjectStore;
+use object_store::path::Path;
+use serde::{Deserialize, Serialize};
+
+use crate::lake::Lake;
+use crate::runner::{Found, finish, prepare};
+use crate::truth::{DateTruth, TableTotals};
+use crate::{Error, Maker, Part, Plan, Table, inspect};
+
+/// A part that was made and written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Made {
+    /// Its path, relative to the lake.
+    pub path: String,
+    /// Its rows.
+    pub rows: u64,
+    /// Its size.
+    pub bytes: u64,
+    /// SHA-256 of its bytes, in hexadecimal digits.
+    pub sha256: String,
+}
+
+/// A generation that has begun.
+#[derive(Debug)]
+pub struct Spread {
+    lake: Lake,
+    plan: Plan,
+    present: BTreeMap<String, u64>,
+}
+
+impl Spread {
+    /// Makes room at `prefix` of a store for the lake of a plan, as [`generate`](crate::generate) does; `None` if the
+    /// whole lake is there. `free_bytes` is the room there is, if that is known.
+    ///
+    /// # Errors
+    /// [`Error::LakeExists`], [`Error::NoRoom`] and the store's.
+    pub async fn begin(
+        plan: &Plan,
+        store: Arc<dyn ObjectStore>,
+        prefix: &Path,
+        replace: bool,
+        free_bytes: Option<u64>,
+    ) -> Result<Option<Self>, Error> {
+        let prefix = prefix.clone();
+        let lake = Lake { store, prefix };
+        match prepare(plan, &lake, replace, free_bytes).await? {
+            Found::Whole(_) => Ok(None),
+            Found::Parts(present) => Ok(Some(Self {
+                lake,
+                plan: plan.clone(),
+                present,
+            })),
+        }
+    }
+
+    /// The parts that are not there yet, with their numbers in the plan.
+    pub fn missing(&self) -> impl Iterator<Item = (usize, &Part)> {
+        let parts = self.plan.parts().iter().enumerate();
+        parts.filter(|(_, part)| !self.present.contains_key(&part.path))
+    }
+
+    /// Checks that each missing part was made and lies in the store as large as it was made, and writes the truth.
+    ///
+    /// # Errors
+    /// [`Error::NotMade`] for a part that wasn't, or was made in two ways; the store's.
+    pub async fn finish(
+        self,
+        maker: &Maker,
+        made: &[Made],
+        dates: Vec<DateTruth>,
+    ) -> Result<(), Error> {
+        let mut reported: BTreeMap<&str, &Made> = BTreeMap::new();
+        for made in made {
+            let before = reported.insert(&made.path, made);
+            if before.is_some_and(|before| before != made) {
+                let path = made.path.clone();
+                return Err(Error::NotMade { path });
+            }
+        }
+        let there = inspect::sizes(&self.lake).await?;
+        let mut tables: BTreeMap<Table, TableTotals> = BTreeMap::new();
+        for part in self.plan.parts() {
+            let bytes = there.get(&self.lake.path(&part.path)).copied();
+            let expected = match reported.get(part.path.as_str()) {
+                Some(made) => (made.rows == part.row_count()).then_some(made.bytes),
+                None => self.present.get(&part.path).copied(),
+            };
+            let Some(bytes) = bytes.filter(|_| bytes == expected) else {
+                let path = part.path.clone();
+                return Err(Error::NotMade { path });
+            };
+            let totals = tables.entry(part.table).or_default();
+            totals.rows += part.row_count();
+            totals.bytes += bytes;
+            totals.files += 1;
+        }
+        let truth = maker.truth(tables, dates);
+        finish(&self.lake, &truth).await
+    }
+}
+
+/// Writes an object of a lake at `prefix` of a store, whole or not at all.
+///
+/// # Errors
+/// [`Error::Store`] if the store fails.
+pub async fn put(
+    store: Arc<dyn ObjectStore>,
+    prefix: &Path,
+    relative: &str,
+    bytes: Vec<u8>,
+) -> Result<(), Error> {
+    let prefix = prefix.clone();
+    Lake { store, prefix }.put(relative, bytes.into()).await
+}
