@@ -19,10 +19,12 @@ _LOOK_EVERY_SECONDS = 0.25
 
 @dataclass(frozen=True)
 class Finished:
-    """What became of a process. `seconds` are wall time, start-up included."""
+    """What became of a process. `seconds` are wall time, start-up included; `cpu_seconds` those of the process itself,
+    not of children that outlive it."""
 
     exit_code: int
     seconds: float
+    cpu_seconds: float
     peak_memory_bytes: int
     stdout: str
     stderr: str
@@ -59,6 +61,7 @@ def run(
         return Finished(
             exit_code=process.returncode,
             seconds=seconds,
+            cpu_seconds=usage.ru_utime + usage.ru_stime,
             peak_memory_bytes=max(usage.ru_maxrss * 1024, watch.peak_memory_bytes),
             stdout=_read(out),
             stderr=_read(err),

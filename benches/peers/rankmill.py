@@ -93,6 +93,7 @@ def _added_up(runs: Sequence[Finished]) -> Finished:
     return Finished(
         exit_code=failed.exit_code,
         seconds=sum(each.seconds for each in runs),
+        cpu_seconds=sum(each.cpu_seconds for each in runs),
         peak_memory_bytes=max(each.peak_memory_bytes for each in runs),
         stdout="",
         stderr=failed.stderr,

@@ -7,14 +7,18 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use parquet::arrow::ArrowSchemaConverter;
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::column::writer::ColumnCloseResult;
 use parquet::errors::Result;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::types::SchemaDescriptor;
+use rayon::prelude::*;
 
 use crate::{Config, Error, Part};
-use chunk::Compressor;
+use chunk::{Compressor, ZSTD_LEVEL};
 use column::Column;
 
 mod chunk;
@@ -29,7 +33,7 @@ pub(crate) use column::{NO_CODE, NULL, Texts, Values};
 pub(crate) const BATCH_ROWS: u64 = 1 << 13;
 
 /// Rows of a table, made batch by batch.
-pub(crate) trait Batch {
+pub(crate) trait Batch: Send {
     /// Makes some rows, in place of those before.
     fn make(&mut self, rows: Range<u64>);
 
@@ -37,43 +41,77 @@ pub(crate) trait Batch {
     fn columns(&self) -> Vec<Values<'_>>;
 }
 
-/// Encodes a part.
-pub(crate) fn encode(
+/// Encodes a part, its row groups on several threads where the caller's pool has idle ones. Each group is made by a
+/// batch of its own, which are handed back for what they have counted.
+pub(crate) fn encode<B: Batch>(
     part: &Part,
     config: &Config,
-    batch: &mut dyn Batch,
-) -> std::result::Result<Vec<u8>, Error> {
-    write(part, config, batch).map_err(|source| Error::Encode {
+    new_batch: impl Fn() -> B + Sync,
+) -> std::result::Result<(Vec<u8>, Vec<B>), Error> {
+    write(part, config, new_batch).map_err(|source| Error::Encode {
         path: part.path.clone(),
         source,
     })
 }
 
-fn write(part: &Part, config: &Config, batch: &mut dyn Batch) -> Result<Vec<u8>> {
+fn write<B: Batch>(
+    part: &Part,
+    config: &Config,
+    new_batch: impl Fn() -> B + Sync,
+) -> Result<(Vec<u8>, Vec<B>)> {
     let schema = ArrowSchemaConverter::new().convert(&part.table.schema())?;
     let properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL)?))
         .build();
+    let groups = part.row_groups(config).into_par_iter();
+    let groups = groups.map(|rows| {
+        let mut batch = new_batch();
+        let group = row_group(&schema, rows, &mut batch)?;
+        Ok((group, batch))
+    });
+    let groups = groups.collect::<Result<Vec<_>>>()?;
     let root = schema.root_schema_ptr();
-    let mut file = SerializedFileWriter::new(Vec::new(), root, Arc::new(properties))?;
-    let columns = file.schema_descr().columns().iter();
-    let mut columns: Vec<Column> = columns.map(|descr| Column::new(descr.clone())).collect();
-    let mut compressor = Compressor::new()?;
-    for group in part.row_groups(config) {
-        for rows in batches(group) {
-            batch.make(rows);
-            for (column, values) in columns.iter_mut().zip(batch.columns()) {
-                column.push(values, &mut compressor)?;
-            }
-        }
+    let bytes: usize = groups
+        .iter()
+        .flat_map(|(group, _)| group)
+        .map(|c| c.0.len())
+        .sum();
+    let buffer = Vec::with_capacity(bytes + FOOTER_BYTES);
+    let mut file = SerializedFileWriter::new(buffer, root, Arc::new(properties))?;
+    let mut batches = Vec::with_capacity(groups.len());
+    for (group, batch) in groups {
         let mut writer = file.next_row_group()?;
-        for column in &mut columns {
-            let (bytes, close) = column.finish(&mut compressor)?;
+        for (bytes, close) in group {
             writer.append_column(&bytes, close)?;
         }
         writer.close()?;
+        batches.push(batch);
     }
-    file.into_inner()
+    Ok((file.into_inner()?, batches))
+}
+
+/// Room for the descriptions of a file's columns.
+const FOOTER_BYTES: usize = 16 << 10;
+
+/// The columns of a row group.
+fn row_group(
+    schema: &SchemaDescriptor,
+    rows: Range<u64>,
+    batch: &mut dyn Batch,
+) -> Result<Vec<(Bytes, ColumnCloseResult)>> {
+    let columns = schema.columns().iter();
+    let mut columns: Vec<Column> = columns.map(|descr| Column::new(descr.clone())).collect();
+    let mut compressor = Compressor::new()?;
+    for rows in batches(rows) {
+        batch.make(rows);
+        for (column, values) in columns.iter_mut().zip(batch.columns()) {
+            column.push(values, &mut compressor)?;
+        }
+    }
+    let columns = columns.into_iter();
+    columns
+        .map(|column| column.finish(&mut compressor))
+        .collect()
 }
 
 /// Rows cut into batches.

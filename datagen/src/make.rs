@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::prelude::*;
 
-use crate::encode::{Batch, encode};
+use crate::encode::encode;
 use crate::tables::clicks::{ClickBatch, Clicks};
 use crate::tables::performances::PerformanceBatch;
 use crate::tables::users::UserBatch;
@@ -123,22 +123,42 @@ impl Maker {
         day: Option<&Day>,
         pass: Pass,
     ) -> Result<(Vec<u8>, Tally), Error> {
-        let world = &self.world;
-        let write = |batch: &mut dyn Batch| encode(part, &world.config, batch);
+        let (world, config) = (&self.world, &self.world.config);
+        // Counted group by group, about evenly.
+        let groups = part.row_groups(config).len().max(1) as u64;
+        let rows = part.row_count() / groups;
         match (part.table, day) {
             (Table::TicketClicks, Some(day)) => {
-                let mut tally = truth::clicks::Tally::new(world, part.row_count(), pass);
-                let mut batch = ClickBatch::new(&self.clicks, world, day, &mut tally);
-                Ok((write(&mut batch)?, Tally::Clicks(tally)))
+                let tally = || truth::clicks::Tally::new(world, rows, pass);
+                let new_batch = || ClickBatch::new(&self.clicks, world, day, tally());
+                let (file, batches) = encode(part, config, new_batch)?;
+                let tallies = batches.into_iter().map(|batch| batch.tally);
+                let tally = tallies.reduce(|mut mine, theirs| {
+                    mine.absorb(theirs);
+                    mine
+                });
+                Ok((file, tally.map_or(Tally::None, Tally::Clicks)))
             }
             (Table::WebLogs, Some(day)) => {
-                let mut tally = self.web_tally(part.row_count(), pass);
-                let mut batch = RequestBatch::new(&self.web_logs, world, day, &mut tally);
-                Ok((write(&mut batch)?, Tally::Web(tally)))
+                let tally = || self.web_tally(rows, pass);
+                let new_batch = || RequestBatch::new(&self.web_logs, world, day, tally());
+                let (file, batches) = encode(part, config, new_batch)?;
+                let tallies = batches.into_iter().map(|batch| batch.tally);
+                let tally = tallies.reduce(|mut mine, theirs| {
+                    mine.absorb(theirs);
+                    mine
+                });
+                Ok((file, tally.map_or(Tally::None, Tally::Web)))
             }
-            (Table::Users, _) => Ok((write(&mut UserBatch::new(world))?, Tally::None)),
+            (Table::Users, _) => Ok((
+                encode(part, config, || UserBatch::new(world))?.0,
+                Tally::None,
+            )),
             // Logs have a date.
-            _ => Ok((write(&mut PerformanceBatch::new(world))?, Tally::None)),
+            _ => Ok((
+                encode(part, config, || PerformanceBatch::new(world))?.0,
+                Tally::None,
+            )),
         }
     }
 

@@ -10,7 +10,8 @@ use parquet::file::statistics::Statistics;
 use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
 use parquet::schema::types::ColumnDescPtr;
 
-const ZSTD_LEVEL: i32 = 1;
+/// What readers pay least for.
+pub(super) const ZSTD_LEVEL: i32 = 1;
 
 /// Compresses pages; its tables are kept from one to the next.
 pub(super) struct Compressor {
@@ -62,7 +63,7 @@ impl Chunk {
 
     /// Lays out the chunk, the dictionary first (its values in `PLAIN`, and how many), and describes it.
     pub(super) fn finish(
-        &mut self,
+        self,
         descr: &ColumnDescPtr,
         dictionary: Option<(&[u8], usize)>,
         statistics: Statistics,
@@ -95,9 +96,8 @@ impl Chunk {
         let mut data_offset = None;
         let mut rows = 0;
         let mut encoding = Encoding::PLAIN;
-        let pages = std::mem::take(&mut self.pages);
-        let count = pages.len();
-        for made in pages {
+        let count = self.pages.len();
+        for made in self.pages {
             encoding = made.page.encoding();
             let spec = writer.write_page(made.page)?;
             uncompressed += spec.uncompressed_size;

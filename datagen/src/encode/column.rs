@@ -260,17 +260,17 @@ impl Column {
         Ok(())
     }
 
-    /// Ends the row group's chunk, and begins anew.
+    /// Ends the row group's chunk.
     pub(super) fn finish(
-        &mut self,
+        mut self,
         compressor: &mut Compressor,
     ) -> Result<(Bytes, ColumnCloseResult)> {
         if self.rows > 0 {
             self.end_page(compressor)?;
         }
-        let nulls = Some(std::mem::take(&mut self.nulls));
+        let nulls = Some(self.nulls);
         let text = |bytes: &[u8]| Some(ByteArray::from(bytes.to_vec()));
-        match std::mem::replace(&mut self.kind, Kind::Empty) {
+        match self.kind {
             Kind::Ints { bounds, .. } => {
                 let statistics = int_statistics(&self.descr, bounds, nulls)?;
                 self.chunk.finish(&self.descr, None, statistics, compressor)

@@ -80,12 +80,12 @@ impl Clicks {
     }
 }
 
-/// Some rows of a date, counted into a tally as they are made.
+/// Some rows of a date, counted as they are made.
 #[derive(Debug)]
 pub(crate) struct ClickBatch<'a> {
     clicks: &'a Clicks,
     events: Events<'a>,
-    tally: &'a mut Tally,
+    pub(crate) tally: Tally,
     ids: Vec<i64>,
     at_us: Vec<i64>,
     users: Vec<i64>,
@@ -97,12 +97,7 @@ pub(crate) struct ClickBatch<'a> {
 }
 
 impl<'a> ClickBatch<'a> {
-    pub(crate) fn new(
-        clicks: &'a Clicks,
-        world: &'a World,
-        day: &'a Day,
-        tally: &'a mut Tally,
-    ) -> Self {
+    pub(crate) fn new(clicks: &'a Clicks, world: &'a World, day: &'a Day, tally: Tally) -> Self {
         Self {
             clicks,
             events: Events::new(world, day, Table::TicketClicks),

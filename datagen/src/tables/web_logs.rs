@@ -116,12 +116,12 @@ impl WebLogs {
     }
 }
 
-/// Some rows of a date, counted into a tally as they are made.
+/// Some rows of a date, counted as they are made.
 #[derive(Debug)]
 pub(crate) struct RequestBatch<'a> {
     logs: &'a WebLogs,
     events: Events<'a>,
-    tally: &'a mut Tally,
+    pub(crate) tally: Tally,
     ids: Vec<i64>,
     at_us: Vec<i64>,
     clients: Texts,
@@ -137,12 +137,7 @@ pub(crate) struct RequestBatch<'a> {
 }
 
 impl<'a> RequestBatch<'a> {
-    pub(crate) fn new(
-        logs: &'a WebLogs,
-        world: &'a World,
-        day: &'a Day,
-        tally: &'a mut Tally,
-    ) -> Self {
+    pub(crate) fn new(logs: &'a WebLogs, world: &'a World, day: &'a Day, tally: Tally) -> Self {
         Self {
             logs,
             events: Events::new(world, day, Table::WebLogs),
