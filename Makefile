@@ -9,7 +9,7 @@ export RANKMILL_WEED := $(VENV)/bin/weed
 # Replays of the publication protocol in the long simulation.
 SIM_SEEDS ?= 100000
 
-.PHONY: help test test-faults test-sim lint bench bench-peers bench-scale seaweedfs
+.PHONY: help test test-faults test-sim lint bench bench-peers bench-generator bench-scale seaweedfs
 
 help:
 	@echo "make test         all tests, with a real S3 server"
@@ -18,6 +18,7 @@ help:
 	@echo "make lint         formatting, clippy, dependency directions, documentation, deploy/"
 	@echo "make bench        measurements: of single parts, then against other engines"
 	@echo "make bench-peers  against DuckDB, chDB, Polars, DataFusion and Spark alone"
+	@echo "make bench-generator  the generator beside tpchgen-cli and Spark"
 	@echo "make bench-scale  recorded tasks scheduled on 16, 64 and 256 executors, on paper"
 
 test: seaweedfs
@@ -45,6 +46,11 @@ bench: bench-peers
 bench-peers:
 	cargo build --release --locked
 	python3 benches/peers/bench.py --rankmill $(CARGO_TARGET_DIR)/release/rankmill $(PEERS)
+
+# GENERATOR="--rows 400M --rounds 3" and so on: see benches/generator/README.md.
+bench-generator:
+	cargo build --release --locked
+	python3 benches/generator/bench.py --rankmill $(CARGO_TARGET_DIR)/release/rankmill $(GENERATOR)
 
 # SCALE="--lake ./lake --spec age-date-ranking --from DATE --to DATE" and so on: see benches/scale/README.md.
 bench-scale:

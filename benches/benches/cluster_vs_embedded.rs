@@ -71,6 +71,7 @@ fn executor(port: u16, work_dir: PathBuf) -> anyhow::Result<()> {
         tls: None,
         drain_timeout: Duration::ZERO,
         retry: Default::default(),
+        workers: Default::default(),
     };
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(Box::pin(rankmill_executor::run(options)))?;

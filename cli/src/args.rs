@@ -72,7 +72,7 @@ pub(crate) enum Command {
     /// Makes a small lake, runs the four shipped jobs on it and shows what they publish.
     Quickstart(QuickstartArgs),
     /// Makes skewed click and web logs, with users, performances and the right answers.
-    Generate(GenerateArgs),
+    Generate(Box<GenerateArgs>),
     /// Computes a job's rankings for one or more dates and publishes them.
     Run(RunArgs),
     /// Shows published rankings, their history, and goes back to an earlier one.

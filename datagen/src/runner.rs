@@ -54,7 +54,7 @@ pub struct Report {
 /// runs on threads of its own. Rows are made on `threads`
 /// threads of its own (at least one); `handle` is the runtime that does the store's input and output. Each thread
 /// holds at most two encoded parts, one being made and one being written; beyond that, memory goes to the pairs of
-/// the dates in work, at four bytes a row and at most 256 MiB for each log of each.
+/// the dates in work, at four bytes a row and at most 512 MiB for each log of each.
 ///
 /// If the whole lake of an equal config is there, nothing is done. If a generation of an equal config was interrupted,
 /// the parts that it wrote are kept: each is written whole or not at all, and its footer is looked at. With `replace`,

@@ -64,7 +64,7 @@ pub(super) async fn generate(
             rows: made.sum(),
             tasks: scanned.tasks,
             tasks_done: scanned.tasks_done,
-            ..there.clone()
+            ..there
         });
     };
     let done = files.execute(session, plan, place, &told).await;

@@ -85,7 +85,7 @@ enum Kind {
     /// Not known before the first values.
     Empty,
     Ints {
-        delta: Delta,
+        delta: Box<Delta>,
         bounds: Option<(i64, i64)>,
         spare: Vec<i64>,
     },
@@ -134,7 +134,7 @@ impl Column {
     fn push_ints(&mut self, values: &[i64]) {
         if !matches!(self.kind, Kind::Ints { .. }) {
             self.kind = Kind::Ints {
-                delta: Delta::new(),
+                delta: Box::default(),
                 bounds: None,
                 spare: Vec::new(),
             };

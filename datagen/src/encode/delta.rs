@@ -17,8 +17,8 @@ pub(super) struct Delta {
     blocks: Vec<u8>,
 }
 
-impl Delta {
-    pub(super) fn new() -> Self {
+impl Default for Delta {
+    fn default() -> Self {
         Self {
             count: 0,
             first: 0,
@@ -28,7 +28,9 @@ impl Delta {
             blocks: Vec::new(),
         }
     }
+}
 
+impl Delta {
     pub(super) fn push(&mut self, mut values: &[i64]) {
         if self.count == 0
             && let Some((&first, rest)) = values.split_first()

@@ -10,7 +10,7 @@ use crate::make::Maker;
 use crate::traffic::{Day, Events};
 
 /// A log's rows of a date that are counted at once, at four bytes each; more take several passes over the seed.
-const MOST_ROWS: u64 = 1 << 26;
+const MOST_ROWS: u64 = 1 << 27;
 /// Rows that a thread counts before it takes others.
 const TAKEN_ROWS: u64 = BATCH_ROWS << 7;
 
