@@ -28,7 +28,8 @@ class Shape:
 
     @property
     def name(self) -> str:
-        sizes = f"clicks-{self.clicks}_users-{self.users}"
+        # The first number is that of what the generator makes: `truth::VERSION`.
+        sizes = f"v2_clicks-{self.clicks}_users-{self.users}"
         return f"{sizes}_items-{self.zipf_items:g}_activity-{self.zipf_users:g}"
 
     def lake(self, rankmill: Path) -> Path:
@@ -47,6 +48,8 @@ class Shape:
             "days": DAYS,
             "zipf-items": self.zipf_items,
             "zipf-users": self.zipf_users,
+            # The peers' queries have no condition that leaves out clicks without an item.
+            "null-item-share": 0,
             "lake": unfinished,
         }
         flags = [f"--{name}={value}" for name, value in options.items()]
