@@ -13,7 +13,9 @@ pub(crate) fn free_bytes(place: &Location) -> Option<u64> {
 fn of_folder(folder: &Path) -> Option<u64> {
     let there = folder.ancestors().find(|folder| folder.exists())?;
     let stat = rustix::fs::statvfs(there).ok()?;
-    stat.f_bavail.checked_mul(stat.f_frsize)
+    // Some file systems have no blocks at all, such as /proc.
+    let free = stat.f_bavail.checked_mul(stat.f_frsize);
+    free.filter(|_| stat.f_blocks > 0)
 }
 
 #[cfg(test)]
@@ -27,6 +29,7 @@ mod tests {
         let place = Location::parse(place.to_str().unwrap()).unwrap();
         let free = free_bytes(&place).unwrap();
         assert!((1..1 << 60).contains(&free), "{free}");
+        assert_eq!(free_bytes(&Location::parse("/proc/lake").unwrap()), None);
         let elsewhere = Location::parse("s3://bucket/lake").unwrap();
         assert_eq!(free_bytes(&elsewhere), None);
     }
