@@ -156,16 +156,17 @@ pub(crate) struct GenerateArgs {
     /// and begun again, it goes on where it was.
     #[arg(long, value_parser = parse_count, value_name = "CLICKS", conflicts_with = "rows")]
     pub(crate) rate: Option<u64>,
-    /// With --rate: the time of which each file holds the events.
+    /// With --rate: the time of which each file holds the events [default: 60s].
     #[arg(
         long,
         value_parser = parse_duration,
-        default_value = "60s",
         value_name = "SPAN",
+        requires = "rate",
         conflicts_with = "seconds_per_file"
     )]
-    pub(crate) every: Duration,
-    /// With --rate: ends after so much time, not only with the last day.
+    pub(crate) every: Option<Duration>,
+    /// With --rate: ends after so much time, counted from when nothing is overdue, not only with
+    /// the last day.
     #[arg(long = "for", value_parser = parse_duration, value_name = "SPAN", requires = "rate")]
     pub(crate) at_most: Option<Duration>,
 }
@@ -432,6 +433,7 @@ mod tests {
             ),
             ("generate --rate 5 --rows 5", "cannot be used with"),
             ("generate --for 5s", "--rate"),
+            ("generate --every 5s", "--rate"),
             ("generate --profile odd", "possible values"),
             ("generate --rows 5 verify", "cannot be used with"),
             ("runs list --state done", "possible values"),

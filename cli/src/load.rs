@@ -66,7 +66,7 @@ pub(crate) struct LoadOptions {
     #[arg(long, value_parser = parse_count)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) performances: Option<u64>,
-    /// Number of days [default: 3].
+    /// Number of days [default: 3; with --rate, 30].
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) days: Option<u32>,
@@ -131,7 +131,8 @@ pub(crate) struct LoadOptions {
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) events_per_session: Option<u32>,
-    /// Share of a day's rows that happened on the day before [default: 0.005].
+    /// Share of a day's rows that happened on the day before; with --rate, of files that come up to
+    /// half a day late [default: 0.005].
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) late_share: Option<f64>,
@@ -254,6 +255,7 @@ impl LoadOptions {
             rows_per_file: rows_per_file.unwrap_or(base.rows_per_file),
             rows_per_row_group: rows_per_row_group.unwrap_or(base.rows_per_row_group),
             seconds_per_file: seconds_per_file.unwrap_or(base.seconds_per_file),
+            cut_from_second: base.cut_from_second,
         }
     }
 

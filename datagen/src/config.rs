@@ -6,11 +6,15 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 
 /// The generator keeps dense tables by item; this bounds them.
-pub(crate) const MAX_PERFORMANCES: u64 = 1 << 24;
+pub(crate) const MAX_PERFORMANCES: u64 = 1 << 22;
 /// User ids travel as `u32` inside the generator.
 pub(crate) const MAX_USERS: u64 = 1 << 28;
 /// Leaves room for row numbers in 60-bit fixed-point positions.
 const MAX_ROWS: u64 = 1 << 40;
+/// A plan holds each part in memory, at some 200 bytes.
+const MAX_FILES: f64 = 4e6;
+/// Row groups are numbered in 15 bits.
+const MAX_ROW_GROUPS: f64 = 32_767.0;
 
 /// What to generate. Equal configs give byte-identical lakes, on any number of threads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,7 +62,9 @@ pub struct Config {
     pub bot_share: f64,
     /// Mean number of events, clicks and requests together, in a session.
     pub events_per_session: u32,
-    /// Share of a date's rows that are of the date before: late events, the first of the date's rows.
+    /// Share of a date's rows that are of the date before: late events, the first of the date's rows. Where the logs
+    /// are cut by time, rows are never late, but this share of the files comes up to half a day later, when the lake
+    /// is made as time goes by.
     pub late_share: f64,
     /// Share of rows delivered twice: the same again, its id included, behind it.
     pub duplicate_share: f64,
@@ -77,6 +83,9 @@ pub struct Config {
     /// Cuts the logs by time in place of rows: a file for each span of so many seconds in which there are rows. 0
     /// cuts by rows.
     pub seconds_per_file: u32,
+    /// On the first date, logs that are cut by time are cut from this second of the day on; what is before lies in as
+    /// few files as by rows.
+    pub cut_from_second: u32,
     /// Most rows in one Parquet row group.
     pub rows_per_row_group: u64,
 }
@@ -181,6 +190,7 @@ impl Default for Config {
             uneven: 0.4,
             rows_per_file: 2_000_000,
             seconds_per_file: 0,
+            cut_from_second: 0,
             rows_per_row_group: 1_000_000,
         }
     }
@@ -197,7 +207,7 @@ impl Config {
         within("web_rows", self.web_rows, 0, MAX_ROWS, rows)?;
         let users = "1 to 268,435,456 (2^28)";
         within("users", self.users, 1, MAX_USERS, users)?;
-        let performances = "1 to 16,777,216 (2^24)";
+        let performances = "1 to 4,194,304 (2^22)";
         let most = MAX_PERFORMANCES;
         within("performances", self.performances, 1, most, performances)?;
         within("days", self.days.into(), 1, 36_600, "1 to 36,600")?;
@@ -258,8 +268,49 @@ impl Config {
         within("rows_per_file", self.rows_per_file, 1, 1 << 26, file)?;
         let span = self.seconds_per_file.into();
         within("seconds_per_file", span, 0, 86_400, "0 to 86,400")?;
+        let second = self.cut_from_second.into();
+        within("cut_from_second", second, 0, 86_400, "0 to 86,400")?;
         let group = self.rows_per_row_group;
-        within("rows_per_row_group", group, 1, 1 << 26, file)
+        within("rows_per_row_group", group, 1, 1 << 26, file)?;
+        self.validate_files()
+    }
+
+    /// Refuses more files, or row groups in one, than can be.
+    fn validate_files(&self) -> Result<(), Error> {
+        // The smallest pieces have 1 less `uneven` of the rows of the largest.
+        let pieces = |rows: u64, most: u64| rows as f64 / (most as f64 * (1.0 - self.uneven));
+        let rows = self.click_rows + self.web_rows;
+        let spans = match self.seconds_per_file {
+            0 => 0,
+            seconds => 2 * u64::from(86_400_u32.div_ceil(seconds)) * u64::from(self.days),
+        };
+        let users = pieces(self.users, self.rows_per_file);
+        let files = match self.seconds_per_file {
+            0 => pieces(rows, self.rows_per_file) + users,
+            _ => spans as f64 + users,
+        };
+        if files > MAX_FILES {
+            let (field, value) = match self.seconds_per_file {
+                0 => ("rows_per_file", self.rows_per_file.to_string()),
+                seconds => ("seconds_per_file", seconds.to_string()),
+            };
+            let expected = "so much that there are at most 4,000,000 files";
+            return Err(wrong(field, value, expected));
+        }
+        let largest = match self.seconds_per_file {
+            0 => self.rows_per_file.min(rows.max(self.users)),
+            _ => rows.max(self.users).min(1 << 26),
+        };
+        let largest = largest.max(self.performances);
+        if pieces(largest, self.rows_per_row_group) > MAX_ROW_GROUPS {
+            let expected = "so much that a file has at most 32,767 row groups";
+            return Err(wrong(
+                "rows_per_row_group",
+                self.rows_per_row_group,
+                expected,
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -331,6 +382,15 @@ mod tests {
         check(|c| c.spikes = 1001, "spikes");
         check(|c| c.events_per_session = 0, "events_per_session");
         check(|c| c.rows_per_file = 0, "rows_per_file");
+        check(|c| c.rows_per_row_group = 30, "rows_per_row_group");
+        check(
+            |c| (c.click_rows, c.rows_per_file) = (1 << 40, 1_000),
+            "rows_per_file",
+        );
+        check(
+            |c| (c.days, c.seconds_per_file) = (36_600, 1),
+            "seconds_per_file",
+        );
         check(|c| c.seconds_per_file = 86_401, "seconds_per_file");
         check(|c| c.rows_per_row_group = 0, "rows_per_row_group");
         check(|c| c.from = NaiveDate::MAX, "from");

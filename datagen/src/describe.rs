@@ -17,6 +17,7 @@ use tokio::runtime::Handle;
 
 use crate::clock::{DAY_US, day_start_us};
 use crate::lake::Lake;
+use crate::make::pool;
 use crate::{Error, Table};
 
 /// Ranks that an exponent is estimated from: beyond them, counts are small and ranks are chance.
@@ -50,13 +51,14 @@ pub struct Description {
 
 /// Reads at most so many of the clicks' files of the lake at `prefix` of a store, evenly chosen.
 ///
-/// It blocks, like [`generate`](crate::generate), and reads on the threads of the caller's pool.
+/// It blocks, like [`generate`](crate::generate), and reads on `threads` threads of its own.
 ///
 /// # Errors
 /// [`Error::NoLake`] if there are no clicks; [`Error::Store`] and [`Error::Decode`] for what can't be read.
 pub fn describe(
     store: Arc<dyn ObjectStore>,
     prefix: &Path,
+    threads: usize,
     handle: &Handle,
     most_files: usize,
 ) -> Result<Description, Error> {
@@ -77,10 +79,11 @@ pub fn describe(
     }
     let read = paths.len().min(most_files.max(1));
     let chosen: Vec<&Path> = (0..read).map(|i| &paths[i * paths.len() / read]).collect();
-    let counts = chosen
-        .into_par_iter()
-        .map(|path| read_file(&lake, path, handle))
-        .try_reduce(Counts::default, |mine, theirs| Ok(mine.merge(theirs)))?;
+    let counts = pool(threads)?.install(|| {
+        let counts = chosen.into_par_iter();
+        let counts = counts.map(|path| read_file(&lake, path, handle));
+        counts.try_reduce(Counts::default, |mine, theirs| Ok(mine.merge(theirs)))
+    })?;
     Ok(Description {
         files: paths.len() as u64,
         files_read: read as u64,

@@ -41,7 +41,7 @@ pub(crate) trait Batch: Send {
     fn columns(&self) -> Vec<Values<'_>>;
 }
 
-/// Encodes a part, its row groups on several threads where the caller's pool has idle ones. Each group is made by a
+/// Encodes a part, its row groups on several threads where the caller's pool has idle ones: each thread's share by a
 /// batch of its own, which are handed back for what they have counted.
 pub(crate) fn encode<B: Batch>(
     part: &Part,
@@ -63,28 +63,29 @@ fn write<B: Batch>(
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL)?))
         .build();
-    let groups = part.row_groups(config).into_par_iter();
-    let groups = groups.map(|rows| {
+    let groups = part.row_groups(config);
+    let share = groups.len().div_ceil(rayon::current_num_threads()).max(1);
+    let shares = groups.par_chunks(share).map(|groups| {
         let mut batch = new_batch();
-        let group = row_group(&schema, rows, &mut batch)?;
-        Ok((group, batch))
+        let groups = groups.iter();
+        let groups = groups.map(|rows| row_group(&schema, rows.clone(), &mut batch));
+        Ok((groups.collect::<Result<Vec<_>>>()?, batch))
     });
-    let groups = groups.collect::<Result<Vec<_>>>()?;
+    let shares = shares.collect::<Result<Vec<_>>>()?;
     let root = schema.root_schema_ptr();
-    let bytes: usize = groups
-        .iter()
-        .flat_map(|(group, _)| group)
-        .map(|c| c.0.len())
-        .sum();
+    let groups = shares.iter().flat_map(|(groups, _)| groups);
+    let bytes: usize = groups.flatten().map(|column| column.0.len()).sum();
     let buffer = Vec::with_capacity(bytes + FOOTER_BYTES);
     let mut file = SerializedFileWriter::new(buffer, root, Arc::new(properties))?;
-    let mut batches = Vec::with_capacity(groups.len());
-    for (group, batch) in groups {
-        let mut writer = file.next_row_group()?;
-        for (bytes, close) in group {
-            writer.append_column(&bytes, close)?;
+    let mut batches = Vec::with_capacity(shares.len());
+    for (groups, batch) in shares {
+        for group in groups {
+            let mut writer = file.next_row_group()?;
+            for (bytes, close) in group {
+                writer.append_column(&bytes, close)?;
+            }
+            writer.close()?;
         }
-        writer.close()?;
         batches.push(batch);
     }
     Ok((file.into_inner()?, batches))

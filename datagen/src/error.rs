@@ -120,6 +120,8 @@ impl Error {
                 object_store::Error::Generic { .. } | object_store::Error::JoinError { .. }
             ),
             Self::Upload { source, .. } => source.is_cancelled(),
+            // It is missing then, and will be made.
+            Self::NotMade { .. } => true,
             _ => false,
         }
     }

@@ -14,6 +14,7 @@ use rayon::prelude::*;
 use tokio::runtime::Handle;
 
 use crate::lake::Lake;
+use crate::make::pool;
 use crate::truth::{self, TableTotals, Truth};
 use crate::{Error, Maker, Part, Plan, Table};
 
@@ -57,11 +58,7 @@ pub fn verify(
         path: lake.path(truth::FILE).to_string(),
     })?;
     let plan = Plan::new(&truth.config)?;
-    let threads = threads.max(1);
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build()
-        .map_err(|source| Error::Threads { threads, source })?;
+    let pool = pool(threads)?;
     let mut findings = handle.block_on(compare_footers(&plan, &lake))?;
     let maker = pool.install(|| Maker::new(&plan));
     let dates = (0..plan.days().len()).map(|day| pool.install(|| maker.date(day)));
@@ -83,14 +80,19 @@ pub fn verify(
     })
 }
 
-/// The parts of a plan that are there, whole, with their sizes. Objects appear whole or not at all, so footers are
+/// The parts of a plan that are there, whole, with their sizes, and what is there besides. Objects appear whole or not at all, so footers are
 /// looked at only where that takes no long time.
-pub(crate) async fn whole_parts(plan: &Plan, lake: &Lake) -> Result<BTreeMap<String, u64>, Error> {
-    let objects = listed(lake).await?;
+pub(crate) async fn whole_parts(
+    plan: &Plan,
+    lake: &Lake,
+) -> Result<(BTreeMap<String, u64>, Vec<Path>), Error> {
+    let mut objects = listed(lake).await?;
     let parts = plan.parts().iter().filter_map(|part| {
-        let object = objects.get(&lake.path(&part.path))?;
+        let object = objects.remove(&lake.path(&part.path))?;
         Some((part, object))
     });
+    let parts: Vec<(&Part, ObjectMeta)> = parts.collect();
+    let parts = parts.iter().map(|(part, object)| (*part, object));
     let by_time = plan.config().seconds_per_file > 0;
     // Boxed: the compiler can't prove nested closures over references to be `Send`.
     let looked_at = parts.map(|(part, object)| {
@@ -106,7 +108,8 @@ pub(crate) async fn whole_parts(plan: &Plan, lake: &Lake) -> Result<BTreeMap<Str
     let looked_at: Vec<BoxFuture<'_, Result<_, Error>>> = looked_at.collect();
     let looked_at = futures::stream::iter(looked_at).buffered(AT_ONCE);
     let whole: Vec<_> = looked_at.try_collect().await?;
-    Ok(whole.into_iter().flatten().collect())
+    let whole = whole.into_iter().flatten().collect();
+    Ok((whole, objects.into_keys().collect()))
 }
 
 /// Findings, and the sizes of what is there.

@@ -59,10 +59,14 @@ impl Lake {
 
     /// Deletes an object, if it is there.
     pub(crate) async fn delete(&self, relative: &str) -> Result<(), Error> {
-        let path = self.path(relative);
-        match self.store.delete(&path).await {
+        self.delete_path(&self.path(relative)).await
+    }
+
+    /// Deletes an object by its path in the store, if it is there.
+    pub(crate) async fn delete_path(&self, path: &Path) -> Result<(), Error> {
+        match self.store.delete(path).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(source) => Err(Error::store("delete", &path, source)),
+            Err(source) => Err(Error::store("delete", path, source)),
         }
     }
 

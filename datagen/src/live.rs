@@ -3,19 +3,28 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use object_store::ObjectStore;
 use object_store::path::Path;
+use rayon::prelude::*;
 use tokio::runtime::Handle;
 
 use crate::lake::Lake;
+use crate::make::pool;
 use crate::runner::{Begun, Found, Progress, finish, prepare};
 use crate::truth::TableTotals;
 use crate::{Config, Error, Maker, Part, Plan, Table};
 
+/// Parts under way at once while it catches up.
+const CATCHING_UP: usize = 8;
+
 /// The time by which parts are due.
-pub trait Pace {
+pub trait Pace: Sync {
+    /// The time now (microseconds since 1970, UTC).
+    fn now_us(&self) -> i64;
+
     /// Waits for a time (microseconds since 1970, UTC). `false` says to stop before it has come.
     fn wait_until(&self, at_us: i64) -> bool;
 }
@@ -36,7 +45,8 @@ pub struct Appended {
 /// Appends the parts of a plan with [`Config::seconds_per_file`] at `prefix` of a store, each when the last of its
 /// events has happened; dimensions and what is overdue at once. It goes on where an equal generation was stopped.
 ///
-/// It blocks, like [`generate`](crate::generate), and makes rows on the caller's thread.
+/// It blocks, like [`generate`](crate::generate). What is overdue is made on `threads` threads of its own, the rest on
+/// the caller's.
 ///
 /// # Errors
 /// Those of [`generate`](crate::generate), but for [`Error::Stopped`]: a stop is the usual end.
@@ -44,6 +54,7 @@ pub fn append(
     plan: &Plan,
     store: Arc<dyn ObjectStore>,
     prefix: &Path,
+    threads: usize,
     handle: &Handle,
     replace: bool,
     progress: &dyn Progress,
@@ -63,30 +74,59 @@ pub fn append(
         Found::Parts(present) => present,
     };
     let maker = Maker::new(plan);
-    let mut tables: BTreeMap<Table, TableTotals> = BTreeMap::new();
-    for part in by_time(plan) {
-        let bytes = match present.get(&part.path) {
-            Some(&bytes) => bytes,
-            None => {
-                if part
-                    .ready_at_us
-                    .is_some_and(|at_us| !pace.wait_until(at_us))
-                {
-                    return Ok(appended);
-                }
-                let file = Bytes::from(maker.part(part)?);
-                let bytes = file.len() as u64;
-                handle.block_on(lake.put(&part.path, file))?;
-                appended.files += 1;
-                appended.rows += part.row_count();
-                appended.bytes += bytes;
-                progress.part_done(part, part.row_count(), bytes);
-                bytes
-            }
+    // None when it is to stop.
+    let stopped = AtomicBool::new(false);
+    let make = |part: &Part| -> Result<Option<u64>, Error> {
+        let wait = |at_us| !stopped.load(Ordering::Relaxed) && pace.wait_until(at_us);
+        if !part.ready_at_us.is_none_or(wait) {
+            stopped.store(true, Ordering::Relaxed);
+            return Ok(None);
+        }
+        let file = Bytes::from(maker.part(part)?);
+        let bytes = file.len() as u64;
+        handle.block_on(lake.put(&part.path, file))?;
+        progress.part_done(part, part.row_count(), bytes);
+        Ok(Some(bytes))
+    };
+    let mut sizes: BTreeMap<&str, u64> = BTreeMap::new();
+    let missing = by_time(plan).into_iter();
+    let missing = missing.filter(|part| !present.contains_key(&part.path));
+    let missing: Vec<&Part> = missing.collect();
+    let now_us = pace.now_us();
+    let overdue = missing.partition_point(|part| part.ready_at_us < Some(now_us));
+    let (overdue, later) = missing.split_at(overdue);
+    // Most of the time goes to the store.
+    let made = pool(threads.max(CATCHING_UP))?.install(|| {
+        let overdue = overdue.par_iter();
+        let made = overdue.map(|part| Ok((*part, make(part)?)));
+        made.collect::<Result<Vec<_>, Error>>()
+    });
+    let mut goes_on = true;
+    let later = later.iter().map(|part| Ok((*part, make(part)?)));
+    // Once stopped, nothing more is made: `later` is walked to its end at once.
+    for made in made?.into_iter().map(Ok).chain(later) {
+        let (part, bytes): (&Part, Option<u64>) = made?;
+        // Others that were made at the same time count all the same.
+        let Some(bytes) = bytes else {
+            goes_on = false;
+            continue;
         };
+        appended.files += 1;
+        appended.rows += part.row_count();
+        appended.bytes += bytes;
+        sizes.insert(&part.path, bytes);
+    }
+    if !goes_on {
+        return Ok(appended);
+    }
+    let mut tables: BTreeMap<Table, TableTotals> = BTreeMap::new();
+    for part in plan.parts() {
+        let bytes = sizes
+            .get(part.path.as_str())
+            .or_else(|| present.get(&part.path));
         let totals = tables.entry(part.table).or_default();
         totals.rows += part.row_count();
-        totals.bytes += bytes;
+        totals.bytes += bytes.copied().unwrap_or_default();
         totals.files += 1;
     }
     progress.truth_started();

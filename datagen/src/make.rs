@@ -1,5 +1,6 @@
 //! Makes the parts of a plan and counts its dates: pure functions of the seed, without input or output.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::prelude::*;
@@ -22,9 +23,12 @@ pub struct Maker {
     pub(crate) world: World,
     pub(crate) clicks: Clicks,
     pub(crate) web_logs: WebLogs,
-    /// The tables of the date asked for last: the next part is probably of the same.
-    last_day: Mutex<Option<(usize, Arc<Day>)>>,
+    /// The tables of the dates asked for last: the next part is probably of one of them.
+    last_days: Mutex<VecDeque<(usize, Arc<Day>)>>,
 }
+
+/// Dates whose tables are kept: as many as threads make parts of at once.
+const KEPT_DAYS: usize = 8;
 
 /// What was counted of a part.
 #[derive(Debug)]
@@ -45,7 +49,7 @@ impl Maker {
             clicks: Clicks::new(&world),
             web_logs: WebLogs::new(&world),
             world,
-            last_day: Mutex::default(),
+            last_days: Mutex::default(),
         }
     }
 
@@ -64,6 +68,14 @@ impl Maker {
         Ok(self.make(part, day.as_deref(), Pass::NONE)?.0)
     }
 
+    /// The same on so many threads of its own.
+    ///
+    /// # Errors
+    /// [`Error::Threads`] if they can't be started, besides [`Error::Encode`].
+    pub fn part_on(&self, part: &Part, threads: usize) -> Result<Vec<u8>, Error> {
+        pool(threads)?.install(|| self.part(part))
+    }
+
     /// The truth about the date of that number in the plan, counted from the seed on the threads of the caller's
     /// pool.
     #[must_use]
@@ -77,9 +89,7 @@ impl Maker {
     /// # Errors
     /// [`Error::Threads`] if they can't be started.
     pub fn date_on(&self, index: usize, threads: usize) -> Result<DateTruth, Error> {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-        let pool = pool.map_err(|source| Error::Threads { threads, source })?;
-        Ok(pool.install(|| self.date(index)))
+        Ok(pool(threads)?.install(|| self.date(index)))
     }
 
     /// The truth about a lake, put together from the sizes of its tables and the truths about all dates in order.
@@ -124,9 +134,12 @@ impl Maker {
         pass: Pass,
     ) -> Result<(Vec<u8>, Tally), Error> {
         let (world, config) = (&self.world, &self.world.config);
-        // Counted group by group, about evenly.
-        let groups = part.row_groups(config).len().max(1) as u64;
-        let rows = part.row_count() / groups;
+        // Counted by as many threads as there are groups for, about evenly.
+        let shares = part
+            .row_groups(config)
+            .len()
+            .min(rayon::current_num_threads());
+        let rows = part.row_count() / shares.max(1) as u64;
         match (part.table, day) {
             (Table::TicketClicks, Some(day)) => {
                 let tally = || truth::clicks::Tally::new(world, rows, pass);
@@ -208,14 +221,28 @@ impl Maker {
     /// The tables of a part's date.
     fn day(&self, part: &Part) -> Option<Arc<Day>> {
         part.date?;
-        let mut last = self.last_day.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*last {
-            Some((index, day)) if *index == part.day => Some(Arc::clone(day)),
-            _ => {
-                let day = Arc::new(self.world.day(&self.plan, part.day));
-                *last = Some((part.day, Arc::clone(&day)));
-                Some(day)
-            }
+        let days = || {
+            self.last_days
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+        };
+        if let Some((_, day)) = days().iter().find(|(index, _)| *index == part.day) {
+            return Some(Arc::clone(day));
         }
+        let day = Arc::new(self.world.day(&self.plan, part.day));
+        let mut days = days();
+        days.truncate(KEPT_DAYS - 1);
+        days.push_front((part.day, Arc::clone(&day)));
+        Some(day)
     }
+}
+
+/// So many threads, at least one.
+pub(crate) fn pool(threads: usize) -> Result<rayon::ThreadPool, Error> {
+    let threads = threads.max(1);
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(|index| format!("datagen-{index}"))
+        .build()
+        .map_err(|source| Error::Threads { threads, source })
 }

@@ -5,9 +5,12 @@ use std::ops::Range;
 use chrono::{Days, NaiveDate};
 
 use crate::clock::{Clock, DAY_US, blend, day_start_us, weekday_weight};
-use crate::random::{Purpose, Stream, below, mix};
+use crate::random::{Chance, Purpose, Stream, below, mix};
 use crate::timeline::{Timeline, curve, openings};
 use crate::{Config, Error, Table};
+
+/// A file is encoded in memory.
+const MAX_SPAN_ROWS: u64 = 1 << 26;
 
 /// A file to be made: independent of every other one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +25,8 @@ pub struct Part {
     pub rows: Range<u64>,
     /// Where it goes, relative to the lake.
     pub path: String,
-    /// When the last of its events has happened, if the plan is cut by time: microseconds since 1970, UTC.
+    /// When it is to be there, if the plan is cut by time: microseconds since 1970, UTC. For most, when the last of its
+    /// events has happened.
     pub(crate) ready_at_us: Option<i64>,
     /// Index of the date in the plan; 0 for dimensions.
     pub(crate) day: usize,
@@ -35,9 +39,17 @@ impl Part {
         self.rows.end - self.rows.start
     }
 
+    /// The number of its date in the plan; none of a dimension.
+    #[must_use]
+    pub fn date_number(&self) -> Option<usize> {
+        self.date.map(|_| self.day)
+    }
+
     /// Its rows in Parquet row groups.
     pub(crate) fn row_groups(&self, config: &Config) -> Vec<Range<u64>> {
-        let cut = Cut::new(config, Purpose::GroupSize, u64::from(self.index));
+        let day = self.date.map_or(0, |date| date.to_epoch_days() as u64);
+        let of = mix(day << 8 | self.table as u64).wrapping_add(self.index.into());
+        let cut = Cut::new(config, Purpose::GroupSize, of);
         cut.pieces(self.rows.clone(), config.rows_per_row_group)
     }
 }
@@ -96,7 +108,7 @@ impl Plan {
             for table in [Table::TicketClicks, Table::WebLogs] {
                 let rows = day.rows(table);
                 match &clock {
-                    Some(clock) => split_by_time(&mut parts, table, index, day, clock, config),
+                    Some(clock) => split_by_time(&mut parts, table, index, day, clock, config)?,
                     None => {
                         let day = Some((index, day.date));
                         split(&mut parts, table, day, rows, config.rows_per_file, config);
@@ -122,6 +134,14 @@ impl Plan {
     #[must_use]
     pub fn parts(&self) -> &[Part] {
         &self.parts
+    }
+
+    /// Rows of both logs on the date of that number; 0 if there is none.
+    #[must_use]
+    pub fn date_rows(&self, index: usize) -> u64 {
+        self.days.get(index).map_or(0, |day| {
+            day.clicks.end - day.clicks.start + day.requests.end - day.requests.start
+        })
     }
 
     /// How many dates there are.
@@ -219,8 +239,8 @@ fn split(
     }
 }
 
-/// Splits a log's rows of a date by time: a file for each span in which there are rows, numbered by the span; late
-/// rows come with the first one. A date without rows has an empty file.
+/// Splits a log's rows of a date by time: a file for each span in which there are rows, numbered by the span. A date
+/// without rows has an empty file.
 fn split_by_time(
     parts: &mut Vec<Part>,
     table: Table,
@@ -228,7 +248,7 @@ fn split_by_time(
     day: &DayPlan,
     clock: &Clock,
     config: &Config,
-) {
+) -> Result<(), Error> {
     let rows = day.rows(table);
     let timeline = Timeline::new(config, rows.clone());
     let purpose = match table {
@@ -236,6 +256,8 @@ fn split_by_time(
         _ => Purpose::ClickWhat,
     };
     let what = Stream::new(config.seed, purpose);
+    let delays = Stream::new(config.seed, Purpose::FileDelay);
+    let late = Chance::new(config.late_share);
     let start_us = day_start_us(day.date);
     let span_us = i64::from(config.seconds_per_file) * 1_000_000;
     let mut from = rows.start;
@@ -243,6 +265,25 @@ fn split_by_time(
     for span in 0..spans {
         let end_us = ((span + 1) * span_us).min(DAY_US);
         let to = timeline.row_at(clock, what, &rows, end_us);
+        let is_before = index == 0 && end_us < i64::from(config.cut_from_second) * 1_000_000;
+        if is_before && to - from < config.rows_per_file {
+            continue;
+        }
+        if to - from > MAX_SPAN_ROWS {
+            return Err(Error::Config {
+                field: "seconds_per_file",
+                value: format!(
+                    "{} with {} rows at once",
+                    config.seconds_per_file,
+                    to - from
+                ),
+                expected: "so little that a file has at most 67,108,864 rows (2^26)",
+            });
+        }
+        // Up to half a day, mostly less: its square.
+        let word = delays.at(mix(start_us as u64 ^ table as u64).wrapping_add(span as u64));
+        let delay = below(mix(word), 1 << 16).pow(2) as i64 * (DAY_US / 2 >> 16) >> 16;
+        let delay_us = if late.hit(word) { delay } else { 0 };
         if from < to || (rows.is_empty() && span == 0) {
             parts.push(Part {
                 table,
@@ -254,12 +295,13 @@ fn split_by_time(
                     table.folder(),
                     day.date
                 ),
-                ready_at_us: Some(start_us + end_us),
+                ready_at_us: Some(start_us + end_us + delay_us),
                 day: index,
             });
         }
         from = to;
     }
+    Ok(())
 }
 
 /// Cuts rows into pieces of uneven sizes.
@@ -396,6 +438,7 @@ mod tests {
             web_rows: 0,
             days: 2,
             seconds_per_file: 700,
+            late_share: 0.0,
             ..Config::default()
         };
         let plan = Plan::new(&config).unwrap();
@@ -408,7 +451,39 @@ mod tests {
         let first = day_start_us(config.from);
         assert_eq!(ready[0], first + 700_000_000);
         assert_eq!(*ready.iter().max().unwrap(), first + 2 * DAY_US);
+        // The same files, but a tenth of them late, by half a day at most.
+        let late = Plan::new(&Config {
+            late_share: 0.1,
+            ..config.clone()
+        });
+        let late = late.unwrap();
+        let late_ready = late.parts().iter().filter_map(|part| part.ready_at_us);
+        let delays = late_ready.zip(&ready).map(|(late, on_time)| late - on_time);
+        let delays: Vec<i64> = delays.filter(|delay| *delay != 0).collect();
+        assert!((10..45).contains(&delays.len()), "{delays:?}");
+        assert!(delays.iter().all(|delay| (0..DAY_US / 2).contains(delay)));
         assert_eq!(rows_of(&plan, Table::WebLogs), [0..0, 0..0]);
+    }
+
+    #[test]
+    fn what_is_before_the_first_cut_lies_in_few_files() {
+        let config = Config {
+            click_rows: 20_000,
+            web_rows: 0,
+            days: 2,
+            seconds_per_file: 60,
+            cut_from_second: 12 * 3_600,
+            rows_per_file: 2_000,
+            ..Config::default()
+        };
+        let plan = Plan::new(&config).unwrap();
+        let rows = rows_of(&plan, Table::TicketClicks);
+        assert!(rows.windows(2).all(|pair| pair[0].end == pair[1].start));
+        let parts = plan.parts().iter();
+        let early = parts.filter(|p| p.table == Table::TicketClicks && p.day == 0 && p.index < 720);
+        let early: Vec<u64> = early.map(Part::row_count).collect();
+        assert_eq!(early.len(), 2, "{early:?}");
+        assert!((2_000..2_100).contains(&early[0]), "{early:?}");
     }
 
     #[test]

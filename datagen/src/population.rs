@@ -1,7 +1,5 @@
 //! The users: who they are, as pure functions of a user's id, so that nothing is kept per user.
 
-use chrono::NaiveDate;
-
 use crate::Config;
 use crate::draw::{Pick, Zipf};
 use crate::random::{Chance, Purpose, Stream, below, mix};
@@ -11,6 +9,8 @@ pub(crate) const TASTES: usize = 9;
 /// The taste of anonymous visitors and of users without a credible birth date.
 pub(crate) const NO_TASTE: u8 = 8;
 
+/// 122 years: nobody is believed to be that old.
+const OLDEST_DAYS: i32 = 122 * 366;
 /// Weight and ages (from, to) of each band at the lake's first date.
 const AGES: [(u32, u64, u64); 8] = [
     (1, 5, 10),
@@ -143,13 +143,9 @@ impl Population {
         let within_year = below(second, 365) as i32;
         if self.wrong_birth.hit(second) {
             let future = self.first_day + 366 + within_year;
-            let long_ago = NaiveDate::from_ymd_opt(1890, 1, 1).map_or(0, |d| d.to_epoch_days());
+            let long_ago = self.first_day - OLDEST_DAYS - within_year;
             let is_future = word >> 63 == 0;
-            return Some(if is_future {
-                future
-            } else {
-                long_ago + within_year
-            });
+            return Some(if is_future { future } else { long_ago });
         }
         let (_, from, to) = AGES[usize::from(self.ages.draw(word >> 32))];
         let age_days = (from * 1461 + below(second, (to - from) * 1461)) / 4;
@@ -217,7 +213,7 @@ mod tests {
         for user in 1..=20_000 {
             let day = population
                 .birth_day(user)
-                .map(|day| NaiveDate::from_epoch_days(day).unwrap());
+                .map(|day| chrono::NaiveDate::from_epoch_days(day).unwrap());
             let band = age_band(day, config.from);
             assert_eq!(population.taste(user), band as u8, "{user}: {day:?}");
             counts[band as usize] += 1;

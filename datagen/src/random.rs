@@ -36,6 +36,7 @@ pub(crate) enum Purpose {
     ItemAppears,
     FileSize,
     GroupSize,
+    FileDelay,
     Spike,
 }
 

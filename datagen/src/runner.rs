@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
 use crate::lake::Lake;
+use crate::make::pool;
 use crate::truth::{self, TableTotals, Truth};
 use crate::work::Work;
 use crate::{Config, Error, Maker, Part, Plan, Table, inspect};
@@ -58,7 +59,7 @@ pub struct Report {
 ///
 /// If the whole lake of an equal config is there, nothing is done. If a generation of an equal config was interrupted,
 /// the parts that it wrote are kept: each is written whole or not at all, and its footer is looked at. With `replace`,
-/// anything else that is there in the tables' folders is deleted first.
+/// anything else that is there in the tables' folders is deleted.
 ///
 /// # Errors
 /// [`Error::LakeExists`] if something else is there and `replace` is not set; [`Error::NoRoom`] if the lake is larger
@@ -89,12 +90,7 @@ pub fn generate(
         }
         Found::Parts(present) => present,
     };
-    let threads = threads.max(1);
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .thread_name(|index| format!("datagen-{index}"))
-        .build()
-        .map_err(|source| Error::Threads { threads, source })?;
+    let pool = pool(threads)?;
     let maker = pool.install(|| Maker::new(plan));
     let work = Work::new(&maker, &lake, &present, handle, progress);
     for outcome in pool.broadcast(|_| work.run()) {
@@ -129,6 +125,8 @@ pub(crate) async fn prepare(
 ) -> Result<Found, Error> {
     match truth::read(lake.store.as_ref(), &lake.prefix).await {
         Ok(Some(truth)) if truth.version == truth::VERSION && truth.config == *plan.config() => {
+            // Stopped between its last two steps.
+            lake.delete(BEGUN).await?;
             return Ok(Found::Whole(Box::new(truth)));
         }
         // Another version's truth is another lake.
@@ -154,7 +152,14 @@ pub(crate) async fn prepare(
     };
     let note = Begun::read(lake).await?;
     if note == Some(begun(false)) {
-        let present = inspect::whole_parts(plan, lake).await?;
+        let (present, foreign) = inspect::whole_parts(plan, lake).await?;
+        if let (Some(path), false) = (foreign.first(), replace) {
+            let path = path.to_string();
+            return Err(Error::LakeExists { path });
+        }
+        for path in &foreign {
+            lake.delete_path(path).await?;
+        }
         needs(present.values().sum())?;
         return Ok(Found::Parts(present));
     }

@@ -8,9 +8,9 @@ use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::lake::Lake;
-use crate::runner::{Found, finish, prepare};
-use crate::truth::{DateTruth, TableTotals};
-use crate::{Error, Maker, Part, Plan, Table, inspect};
+use crate::runner::{Begun, Found, finish, prepare};
+use crate::truth::{DateTruth, FILE, TableTotals};
+use crate::{Config, Error, Maker, Part, Plan, Table, inspect};
 
 /// A part that was made and written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,7 +71,7 @@ impl Spread {
     /// [`Error::NotMade`] for a part that wasn't, or was made in two ways; the store's.
     pub async fn finish(
         self,
-        maker: &Maker,
+        maker: Maker,
         made: &[Made],
         dates: Vec<DateTruth>,
     ) -> Result<(), Error> {
@@ -83,10 +83,10 @@ impl Spread {
                 return Err(Error::NotMade { path });
             }
         }
-        let there = inspect::sizes(&self.lake).await?;
+        let mut there = inspect::sizes(&self.lake).await?;
         let mut tables: BTreeMap<Table, TableTotals> = BTreeMap::new();
         for part in self.plan.parts() {
-            let bytes = there.get(&self.lake.path(&part.path)).copied();
+            let bytes = there.remove(&self.lake.path(&part.path));
             let expected = match reported.get(part.path.as_str()) {
                 Some(made) => (made.rows == part.row_count()).then_some(made.bytes),
                 None => self.present.get(&part.path).copied(),
@@ -100,21 +100,37 @@ impl Spread {
             totals.bytes += bytes;
             totals.files += 1;
         }
-        let truth = maker.truth(tables, dates);
+        if let Some(foreign) = there.keys().next() {
+            let path = foreign.to_string();
+            return Err(Error::LakeExists { path });
+        }
+        let truth = tokio::task::spawn_blocking(move || maker.truth(tables, dates)).await;
+        let truth = truth.map_err(|source| Error::Upload {
+            path: FILE.to_owned(),
+            source,
+        })?;
         finish(&self.lake, &truth).await
     }
 }
 
-/// Writes an object of a lake at `prefix` of a store, whole or not at all.
+/// Writes a part of the lake that is being made at `prefix` of a store from `config`, whole or not at all. Who makes parts
+/// may learn late that they aren't wanted any more: nothing is written once another generation has begun there.
 ///
 /// # Errors
-/// [`Error::Store`] if the store fails.
+/// [`Error::LakeExists`] if another one has begun or the lake is whole; [`Error::Store`] if the store fails.
 pub async fn put(
     store: Arc<dyn ObjectStore>,
     prefix: &Path,
+    config: &Config,
     relative: &str,
     bytes: Vec<u8>,
 ) -> Result<(), Error> {
     let prefix = prefix.clone();
-    Lake { store, prefix }.put(relative, bytes.into()).await
+    let lake = Lake { store, prefix };
+    let begun = Begun::read(&lake).await?;
+    if begun.is_none_or(|begun| begun.config != *config) {
+        let path = lake.path(relative).to_string();
+        return Err(Error::LakeExists { path });
+    }
+    lake.put(relative, bytes.into()).await
 }

@@ -56,7 +56,10 @@ impl Timeline {
     )]
     pub(crate) fn new(config: &Config, rows: Range<u64>) -> Self {
         let count = rows.end - rows.start;
-        let late_rows = (count as f64 * config.late_share) as u64;
+        let late_rows = match config.seconds_per_file {
+            0 => (count as f64 * config.late_share) as u64,
+            _ => 0,
+        };
         Self {
             first_row: rows.start,
             late_rows,

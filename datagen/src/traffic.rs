@@ -98,7 +98,9 @@ impl World {
             clock: Clock::new(curve),
             windows: self.windows(day, self.first_sessions[index + 1]),
             windows_before: self.windows(&before, self.first_sessions[index]),
-            first_bot_session: bot_base + (index * WINDOWS) as u64 * u64::from(self.config.bots),
+            // The eve of the first date has some too.
+            first_bot_session: bot_base
+                + ((index + 1) * WINDOWS) as u64 * u64::from(self.config.bots),
             charts,
         }
     }
@@ -126,7 +128,8 @@ fn sessions(config: &Config, day: &DayPlan) -> [u64; WINDOWS] {
     let rows = |range: &Range<u64>| range.end - range.start;
     let events = rows(&day.clicks) + rows(&day.requests);
     let mean = u64::from(config.events_per_session);
-    std::array::from_fn(|w| curve.window_rows(w, events).div_ceil(mean).max(1))
+    let most = u64::from(u32::MAX);
+    std::array::from_fn(|w| curve.window_rows(w, events).div_ceil(mean).clamp(1, most))
 }
 
 /// A half-hour's sessions.
@@ -267,10 +270,14 @@ impl<'a> Events<'a> {
         if world.bot.hit(who) {
             let bots = u64::from(world.config.bots);
             let bot = below(who, bots);
+            let first = match is_late {
+                true => day.first_bot_session - WINDOWS as u64 * bots,
+                false => day.first_bot_session,
+            };
             return Event {
                 row,
                 at_us,
-                session: day.first_bot_session + window as u64 * bots + bot,
+                session: first + window as u64 * bots + bot,
                 user: world.bots[bot as usize],
                 // A crawler takes the whole catalogue alike.
                 item: below(mix(word), world.config.performances) as u32,

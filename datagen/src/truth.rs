@@ -196,9 +196,14 @@ pub async fn read(store: &dyn ObjectStore, prefix: &Path) -> Result<Option<Truth
         .bytes()
         .await
         .map_err(|source| Error::store("read", &path, source))?;
-    let truth = serde_json::from_slice(&bytes).map_err(|source| Error::Truth {
+    let unreadable = |source| Error::Truth {
         path: path.to_string(),
         source,
-    })?;
+    };
+    let truth: Truth = serde_json::from_slice(&bytes).map_err(unreadable)?;
+    if truth.version != VERSION {
+        let version = format!("version {} in place of {VERSION}", truth.version);
+        return Err(unreadable(serde::de::Error::custom(version)));
+    }
     Ok(Some(truth))
 }

@@ -36,6 +36,8 @@ use datafusion::physical_plan::{
 use datafusion::prelude::SessionConfig;
 use futures::Stream;
 
+use rankmill_engine::work::WorkExec;
+
 use crate::failure;
 
 /// Says to the tasks that hold it that they should stop.
@@ -163,8 +165,9 @@ impl QueryStageExecutor for Stage {
 
 fn stoppable(plan: Arc<dyn ExecutionPlan>, stop: &Stop) -> Result<Arc<dyn ExecutionPlan>> {
     let wrapped = plan.transform_up(|node| {
-        // Ballista looks for operators of its own along chains of single inputs: those stay.
-        if node.children().len() == 1 {
+        // Ballista looks for operators of its own along chains of single inputs: those stay. Work isn't one,
+        // and has more to do than its input.
+        if node.children().len() == 1 && node.downcast_ref::<WorkExec>().is_none() {
             return Ok(Transformed::no(node));
         }
         let stoppable: Arc<dyn ExecutionPlan> = Arc::new(StoppableExec {

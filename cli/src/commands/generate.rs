@@ -1,18 +1,19 @@
 //! `rankmill generate`: skewed logs to try things on, looked at and appended to.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use chrono::{TimeDelta, Utc};
+use chrono::{TimeDelta, Timelike, Utc};
 use rankmill_datagen::{self as datagen, Config, Pace, Plan, Report, Table, generate};
 use rankmill_engine::Location;
 
 use crate::args::{Format, GenerateArgs, GenerateCommand};
 use crate::environment::Environment;
 use crate::load::{CLICK_ROWS, LoadOptions, WEB_ROWS};
+use crate::nodes::Stop;
 use crate::outcome::{FAILED, Usage};
 use crate::progress::Progress;
 use crate::{charts, human, output};
@@ -20,6 +21,9 @@ use crate::{charts, human, output};
 /// Of each second that is appended, how long a stop may take to be noticed.
 const TICK: Duration = Duration::from_millis(200);
 const DAY_SECONDS: u64 = 86_400;
+/// With --rate: the time of which a file holds the events, and days, where nothing is said.
+const EVERY: Duration = Duration::from_secs(60);
+const APPENDED_DAYS: u32 = 30;
 
 pub(crate) async fn run(environment: &Environment, args: &GenerateArgs) -> anyhow::Result<u8> {
     let load = LoadOptions {
@@ -121,9 +125,9 @@ async fn describe(
 ) -> anyhow::Result<u8> {
     let place = place_of(environment, path)?;
     let store = environment.session()?.stores().of(&place)?;
-    let runtime = tokio::runtime::Handle::current();
+    let (threads, runtime) = (environment.threads, tokio::runtime::Handle::current());
     let described = tokio::task::spawn_blocking(move || {
-        datagen::describe(store, place.path(), &runtime, files)
+        datagen::describe(store, place.path(), threads, &runtime, files)
     });
     let lake = described.await??;
     let picture = charts::svg(&lake);
@@ -159,6 +163,7 @@ async fn append(
     load: &LoadOptions,
     rate: u64,
 ) -> anyhow::Result<u8> {
+    let mut stop = Stop::new(false)?;
     let place = environment.lake_location()?;
     let store = environment.session()?.stores().of(&place)?;
     let begun = datagen::begun(Arc::clone(&store), place.path()).await?;
@@ -174,17 +179,19 @@ async fn append(
     ));
     let pace = Arc::new(Clock {
         stop: AtomicBool::new(false),
-        end: args.at_most.map(|span| Instant::now() + span),
+        at_most: args.at_most,
+        end: OnceLock::new(),
     });
     let (watched, observer) = (Arc::clone(&pace), Arc::clone(&progress));
     let runtime = tokio::runtime::Handle::current();
-    let replace = load.replace;
+    let (replace, threads) = (load.replace, environment.threads);
     let mut appending = tokio::task::spawn_blocking(move || {
         let (prefix, observer) = (place.path(), observer.as_ref());
         datagen::append(
             &plan,
             store,
             prefix,
+            threads,
             &runtime,
             replace,
             observer,
@@ -193,7 +200,7 @@ async fn append(
     });
     let appended = tokio::select! {
         appended = &mut appending => appended,
-        _ = tokio::signal::ctrl_c() => {
+        () = stop.asked() => {
             pace.stop.store(true, Ordering::Relaxed);
             appending.await
         }
@@ -228,18 +235,26 @@ fn appended_config(
     rate: u64,
     begun: Option<Config>,
 ) -> anyhow::Result<Config> {
-    let today = (Utc::now() + TimeDelta::hours(9)).date_naive();
+    let now = (Utc::now() + TimeDelta::hours(9)).naive_utc();
+    let today = now.date();
     let mut config = LoadOptions {
         from: Some(load.from.unwrap_or(today)),
+        days: Some(load.days.unwrap_or(APPENDED_DAYS)),
         ..load.clone()
     }
     .config();
-    let span = args.every.as_secs();
-    if args.every.subsec_nanos() > 0 || span == 0 || span > DAY_SECONDS {
+    let every = args.every.unwrap_or(EVERY);
+    let span = every.as_secs();
+    if every.subsec_nanos() > 0 || span == 0 || span > DAY_SECONDS {
         let wrong = "--every takes whole seconds, up to a day, such as 10s or 5m";
         return Err(Usage(wrong.to_owned()).into());
     }
     config.seconds_per_file = span as u32;
+    if config.from == today {
+        // What has passed of today comes at once, in few files.
+        let passed = now.time().num_seconds_from_midnight();
+        config.cut_from_second = passed / config.seconds_per_file * config.seconds_per_file;
+    }
     let seconds = DAY_SECONDS * u64::from(config.days);
     let too_many = || {
         Usage(format!(
@@ -257,6 +272,7 @@ fn appended_config(
         Some(begun) if load.from.is_none() => {
             let same = Config {
                 from: begun.from,
+                cut_from_second: begun.cut_from_second,
                 ..config.clone()
             };
             Ok(if same == begun { begun } else { config })
@@ -268,19 +284,28 @@ fn appended_config(
 /// The clock on the wall, until it is stopped.
 struct Clock {
     stop: AtomicBool,
-    end: Option<Instant>,
+    /// How long to go on once nothing is overdue, and when that ends.
+    at_most: Option<Duration>,
+    end: OnceLock<Instant>,
 }
 
 impl Pace for Clock {
+    fn now_us(&self) -> i64 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        now.map_or(0, |now| now.as_micros() as i64)
+    }
+
     fn wait_until(&self, at_us: i64) -> bool {
         loop {
-            let is_over = self.end.is_some_and(|end| end <= Instant::now());
+            let is_over = self.end.get().is_some_and(|end| *end <= Instant::now());
             if is_over || self.stop.load(Ordering::Relaxed) {
                 return false;
             }
-            let now = SystemTime::now().duration_since(UNIX_EPOCH);
-            let now_us = now.map_or(0, |now| now.as_micros() as i64);
-            match at_us - now_us {
+            let left = at_us - self.now_us();
+            if let (1.., Some(span)) = (left, self.at_most) {
+                self.end.get_or_init(|| Instant::now() + span);
+            }
+            match left {
                 ..=0 => return true,
                 left => std::thread::sleep(Duration::from_micros(left as u64).min(TICK)),
             }

@@ -26,6 +26,8 @@ use crate::space;
 const ORDERS: &str = "_generating";
 /// Files of orders at most: a task has at least one.
 const MOST_FILES: usize = 512;
+/// Rows made in a round: some two minutes on two slots.
+const ROUND_ROWS: u64 = 1 << 30;
 /// Files that are written at once.
 const AT_ONCE: usize = 16;
 
@@ -44,53 +46,89 @@ pub(super) async fn generate(
     let Some(spread) = begun.map_err(not_generated)? else {
         return Ok(());
     };
-    let parts: Vec<usize> = spread.missing().map(|(number, _)| number).collect();
-    let orders: Vec<Order> = order(plan, &parts);
-    let orders_of = OrderFiles::write(&store, place, &orders).await;
-    let files = orders_of.map_err(|e| failed_store(&e))?;
-    let there = Progress {
-        files: plan.parts().len() as u64,
-        files_done: (plan.parts().len() - parts.len()) as u64,
-        ..Progress::default()
-    };
-    let told = |scanned: rankmill_engine::ScanProgress| {
-        // Of an executor's task, what it has read is known when it ends. Dates count as parts here.
-        let done = (scanned.rows as usize).min(parts.len());
-        let made = parts[..done]
-            .iter()
-            .map(|&part| plan.parts()[part].row_count());
-        progress(Progress {
-            files_done: there.files_done + done as u64,
-            rows: made.sum(),
-            tasks: scanned.tasks,
-            tasks_done: scanned.tasks_done,
-            ..there
-        });
-    };
-    let done = files.execute(session, plan, place, &told).await;
-    files.remove(&store).await;
-    let (made, dates) = results(&done?, &orders)?;
-    let maker = plan.clone();
-    let maker = tokio::task::spawn_blocking(move || Maker::new(&maker)).await;
+    let (mut made, mut dates): (Vec<Made>, Vec<DateTruth>) = Default::default();
+    let all = plan.parts().len() as u64;
+    let missing: Vec<usize> = spread.missing().map(|(number, _)| number).collect();
+    let kept = all - missing.len() as u64;
+    OrderFiles::sweep(&store, place).await?;
+    for orders in rounds(plan, &missing) {
+        let before = Progress {
+            files: all,
+            files_done: kept + made.len() as u64,
+            rows: made.iter().map(|made| made.rows).sum(),
+            bytes: made.iter().map(|made| made.bytes).sum(),
+            ..Progress::default()
+        };
+        let told = |scanned: rankmill_engine::ScanProgress| {
+            // Of an executor's task, what it has read is known when it ends.
+            let done = orders.iter().take(scanned.rows as usize);
+            let parts = done.filter_map(|order| match order {
+                Order::Part(number) => plan.parts().get(*number),
+                Order::Date(_) => None,
+            });
+            let (files, rows) = parts.fold((0, 0), |(files, rows), part| {
+                (files + 1, rows + part.row_count())
+            });
+            progress(Progress {
+                files_done: before.files_done + files,
+                rows: before.rows + rows,
+                tasks: scanned.tasks,
+                tasks_done: scanned.tasks_done,
+                ..before
+            });
+        };
+        let files = OrderFiles::write(&store, place, &orders).await?;
+        let done = files.execute(session, plan, place, &told).await;
+        files.remove(&store).await;
+        let (parts, counted) = results(&done?, &orders)?;
+        made.extend(parts);
+        dates.extend(counted);
+    }
+    let plan_made = plan.clone();
+    let maker = tokio::task::spawn_blocking(move || Maker::new(&plan_made)).await;
     let maker = maker.map_err(|e| unusable(describe(e)))?;
-    let finished = spread.finish(&maker, &made, dates).await;
+    let finished = spread.finish(maker, &made, dates).await;
     finished.map_err(not_generated)?;
     progress(Progress {
-        files_done: there.files,
+        files: all,
+        files_done: all,
         rows: plan.total_rows(),
         bytes: made.iter().map(|made| made.bytes).sum(),
-        ..there
+        ..Progress::default()
     });
     Ok(())
 }
 
-/// The parts that are missing, and all dates among them: a date takes about as long as some parts, so none of them is
-/// left to the end.
-fn order(plan: &Plan, parts: &[usize]) -> Vec<Order> {
-    let dates = (0..plan.dates()).map(Order::Date);
-    dates
-        .chain(parts.iter().copied().map(Order::Part))
-        .collect()
+/// The orders, in rounds of a few minutes at most: what a lost executor costs is a round, and a round that takes too
+/// long would be taken for a stalled one. A date's parts lie beside each other and its count, for its tables are kept.
+fn rounds(plan: &Plan, missing: &[usize]) -> Vec<Vec<Order>> {
+    let part_of = |&number: &usize| plan.parts().get(number).map(|part| (number, part));
+    let mut parts = missing.iter().filter_map(part_of).peekable();
+    let mut orders = Vec::new();
+    while let Some((number, part)) = parts.next_if(|(_, part)| part.date_number().is_none()) {
+        orders.push((Order::Part(number), part.row_count()));
+    }
+    for date in 0..plan.dates() {
+        // Counting takes about half as long as making.
+        orders.push((Order::Date(date), plan.date_rows(date) / 2));
+        while let Some((number, part)) = parts.next_if(|(_, part)| part.date_number() == Some(date))
+        {
+            orders.push((Order::Part(number), part.row_count()));
+        }
+    }
+    let mut rounds = vec![Vec::new()];
+    let mut rows = 0;
+    for (order, order_rows) in orders {
+        if rows + order_rows > ROUND_ROWS && rows > 0 {
+            rounds.push(Vec::new());
+            rows = 0;
+        }
+        rows += order_rows;
+        if let Some(round) = rounds.last_mut() {
+            round.push(order);
+        }
+    }
+    rounds
 }
 
 /// The files of a generation's orders.
@@ -100,34 +138,37 @@ struct OrderFiles {
 }
 
 impl OrderFiles {
-    /// Deals the orders out over files, one after the other: neighbours are alike, so files are too.
+    /// Writes the orders into files, neighbours together.
     async fn write(
         store: &Arc<dyn ObjectStore>,
         place: &Location,
         orders: &[Order],
-    ) -> object_store::Result<Self> {
-        let leftovers = Self {
-            folder: place.join(&format!("{ORDERS}/")),
-            paths: Vec::new(),
+    ) -> Result<Self, NotGenerated> {
+        let folder = place.join(&format!("{ORDERS}/"));
+        let lines = |orders: &[Order]| {
+            let line = |order: &Order| json!({ ORDER_COLUMN: json!(order).to_string() });
+            let lines: String = orders
+                .iter()
+                .map(|order| format!("{}\n", line(order)))
+                .collect();
+            Bytes::from(lines)
         };
-        leftovers.remove_all(store).await?;
-        let folder = leftovers.folder;
-        let count = orders.len().min(MOST_FILES);
-        let mut files = vec![String::new(); count];
-        for (order, file) in orders.iter().zip((0..count).cycle()) {
-            let line = json!({ ORDER_COLUMN: json!(order).to_string() });
-            files[file].push_str(&format!("{line}\n"));
-        }
-        let paths = (0..count).map(|file| folder.path().clone().join(format!("{file:05}.json")));
-        let paths: Vec<Path> = paths.collect();
+        let files = orders.chunks(orders.len().div_ceil(MOST_FILES).max(1));
+        let files = files.zip(0..).map(|(orders, number)| {
+            let path = folder.path().clone().join(format!("{number:05}.json"));
+            (path, lines(orders))
+        });
+        let files: Vec<(Path, Bytes)> = files.collect();
         // Boxed: the compiler can't prove nested closures over references to be `Send`.
-        let writes = paths.iter().zip(files).map(|(path, text)| {
-            let bytes = Bytes::from(text);
-            async move { store.put(path, bytes.into()).await.map(drop) }.boxed()
+        let writes = files.iter().map(|(path, lines)| {
+            let lines = lines.clone();
+            async move { store.put(path, lines.into()).await.map(drop) }.boxed()
         });
         let writes: Vec<BoxFuture<'_, object_store::Result<()>>> = writes.collect();
         let writes = futures::stream::iter(writes).buffer_unordered(AT_ONCE);
-        writes.try_collect::<Vec<()>>().await?;
+        let written = writes.try_collect::<Vec<()>>().await;
+        written.map_err(|e| failed_store(&e))?;
+        let paths = files.into_iter().map(|(path, _)| path).collect();
         Ok(Self { folder, paths })
     }
 
@@ -174,21 +215,17 @@ impl OrderFiles {
     }
 
     /// Removes what interrupted attempts have left.
-    async fn remove_all(&self, store: &Arc<dyn ObjectStore>) -> object_store::Result<()> {
-        let found = store.list(Some(self.folder.path()));
+    async fn sweep(store: &Arc<dyn ObjectStore>, place: &Location) -> Result<(), NotGenerated> {
+        let folder = place.join(&format!("{ORDERS}/"));
+        let found = store.list(Some(folder.path()));
         let found = found.map_ok(|meta| meta.location).boxed();
-        let deleted: Vec<Path> = store.delete_stream(found).try_collect().await?;
-        if !deleted.is_empty() {
-            tracing::info!(
-                files = deleted.len(),
-                "removed orders of an interrupted attempt"
-            );
-        }
-        Ok(())
+        let deleted: object_store::Result<Vec<Path>> =
+            store.delete_stream(found).try_collect().await;
+        deleted.map(drop).map_err(|e| failed_store(&e))
     }
 }
 
-/// What came out: each order must be done, and a repeated one in the same way.
+/// What came out: each date that was ordered must be counted, in one way. Of parts, that is checked against the store.
 fn results(done: &Computed, orders: &[Order]) -> Result<(Vec<Made>, Vec<DateTruth>), NotGenerated> {
     let mut parts = Vec::new();
     let mut dates = std::collections::BTreeMap::new();
@@ -207,7 +244,11 @@ fn results(done: &Computed, orders: &[Order]) -> Result<(Vec<Made>, Vec<DateTrut
                 Order::Part(_) => parts.push(serde_json::from_str(result).map_err(broken)?),
                 Order::Date(number) => {
                     let truth: DateTruth = serde_json::from_str(result).map_err(broken)?;
-                    dates.insert(number, truth);
+                    let before = dates.insert(number, truth.clone());
+                    if before.is_some_and(|before| before != truth) {
+                        let reason = format!("date {number} was counted in two ways");
+                        return Err(unusable(reason));
+                    }
                 }
             }
         }

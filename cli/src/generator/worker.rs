@@ -28,8 +28,11 @@ pub(super) enum Order {
 /// Makes lakes; keeps the tables of the last one, for its next parts.
 #[derive(Default)]
 pub(super) struct LakeWorker {
-    last: Mutex<Option<(String, Arc<Maker>)>>,
+    last: Arc<Mutex<Last>>,
 }
+
+/// The last maker, and its config as JSON.
+type Last = Option<(String, Arc<Maker>)>;
 
 impl Worker for LakeWorker {
     fn work<'a>(
@@ -41,13 +44,15 @@ impl Worker for LakeWorker {
     ) -> BoxFuture<'a, Result<String, DataFusionError>> {
         async move {
             let order: Order = serde_json::from_str(order).map_err(external)?;
-            let maker = self.maker(options)?;
+            let (last, config) = (Arc::clone(&self.last), options.to_owned());
+            let maker = blocking(move || maker_of(&last, &config)).await??;
             match order {
                 Order::Part(number) => {
                     let made = blocking(move || make(&maker, number)).await??;
                     let (made, file) = made;
-                    let written = datagen::put(store, place.path(), &made.path, file).await;
-                    written.map_err(told)?;
+                    let config: Config = serde_json::from_str(options).map_err(external)?;
+                    let written = datagen::put(store, place.path(), &config, &made.path, file);
+                    written.await.map_err(told)?;
                     serde_json::to_string(&made).map_err(external)
                 }
                 Order::Date(number) => {
@@ -60,19 +65,17 @@ impl Worker for LakeWorker {
     }
 }
 
-impl LakeWorker {
-    /// The maker of a config, as JSON.
-    fn maker(&self, config: &str) -> Result<Arc<Maker>, DataFusionError> {
-        // Held while it is built: tasks that come at the same time need the same one.
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*last {
-            Some((of, maker)) if of == config => Ok(Arc::clone(maker)),
-            _ => {
-                let parsed: Config = serde_json::from_str(config).map_err(external)?;
-                let maker = Arc::new(Maker::new(&Plan::new(&parsed).map_err(told)?));
-                *last = Some((config.to_owned(), Arc::clone(&maker)));
-                Ok(maker)
-            }
+/// The maker of a config, as JSON.
+fn maker_of(last: &Mutex<Last>, config: &str) -> Result<Arc<Maker>, DataFusionError> {
+    // Held while it is built: tasks that come at the same time need the same one.
+    let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+    match &*last {
+        Some((of, maker)) if of == config => Ok(Arc::clone(maker)),
+        _ => {
+            let parsed: Config = serde_json::from_str(config).map_err(external)?;
+            let maker = Arc::new(Maker::new(&Plan::new(&parsed).map_err(told)?));
+            *last = Some((config.to_owned(), Arc::clone(&maker)));
+            Ok(maker)
         }
     }
 }
@@ -80,7 +83,8 @@ impl LakeWorker {
 fn make(maker: &Maker, number: usize) -> Result<(Made, Vec<u8>), DataFusionError> {
     let part = maker.plan().parts().get(number);
     let part = part.ok_or_else(|| exec_datafusion_err!("there is no part {number}"))?;
-    let file = maker.part(part).map_err(told)?;
+    // On one thread, as a task has one slot.
+    let file = maker.part_on(part, 1).map_err(told)?;
     let made = Made {
         path: part.path.clone(),
         rows: part.row_count(),
@@ -90,7 +94,6 @@ fn make(maker: &Maker, number: usize) -> Result<(Made, Vec<u8>), DataFusionError
     Ok((made, file))
 }
 
-/// On one thread: a task has one slot.
 fn count(maker: &Maker, number: usize) -> Result<datagen::truth::DateTruth, DataFusionError> {
     if number >= maker.plan().dates() {
         return Err(exec_datafusion_err!("there is no date {number}"));

@@ -137,6 +137,8 @@ fn traffic_is_appended_until_it_is_stopped() {
         "1k",
         "--daily-curve",
         "0",
+        "--days",
+        "2",
     ];
     let first = lake.json(&[&options[..], &["--for", "3s"]].concat());
     assert_eq!(first["is_whole"], false);

@@ -21,7 +21,7 @@ pub(crate) struct Tally {
     pass: Pass,
     pairs: Pairs,
     /// Views and other clicks by visitors without a user id, for each item.
-    anonymous: Vec<[u32; 2]>,
+    anonymous: Vec<[u64; 2]>,
     known_users: u32,
     odd: Odd,
 }
@@ -128,7 +128,6 @@ impl Tally {
             .reduce_with(Counts::merge)
             .unwrap_or_else(|| Counts::new(self.anonymous.len()));
         for (item, &[views, others]) in self.anonymous.iter().enumerate() {
-            let (views, others) = (u64::from(views), u64::from(others));
             counts.all[item].clicks += views + others;
             counts.views[item][AgeBand::Unknown as usize].clicks += views;
             counts.anonymous_clicks += views + others;

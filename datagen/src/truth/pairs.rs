@@ -9,7 +9,7 @@ const RADIX_BITS: u32 = 11;
 /// Below this the passes of a radix sort do not pay.
 const RADIX_LEAST: usize = 1 << 12;
 
-/// Which blocks of users a tally counts: where a date has too many rows to count at once, it is done in passes.
+/// Which pairs a tally counts: where a date has too many rows to count at once, it is done in passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pass {
     number: usize,
@@ -34,11 +34,12 @@ impl Pass {
     }
 
     #[inline]
-    fn takes(self, block: usize) -> bool {
+    fn takes(self, block: usize, item: u32) -> bool {
         match self.of {
             1 => true,
             0 => false,
-            of => block % of == self.number,
+            // By items too, for all users may be in one block.
+            of => (block + item as usize) % of == self.number,
         }
     }
 }
@@ -72,14 +73,14 @@ impl Pairs {
         // Users are dealt evenly, but for a few heavy ones.
         let expected = (rows / blocks) as usize;
         let room = expected + expected / 8;
-        let room = |block| if pass.takes(block) { room } else { 0 };
+        let room = room / pass.of.max(1) * usize::from(pass.of > 0);
         Self {
             pass,
             item_bits,
             user_bits,
             users,
-            blocks: (0..blocks as usize)
-                .map(|block| vec![Vec::with_capacity(room(block))])
+            blocks: (0..blocks)
+                .map(|_| vec![Vec::with_capacity(room)])
                 .collect(),
         }
     }
@@ -87,7 +88,7 @@ impl Pairs {
     #[inline]
     pub(crate) fn add(&mut self, item: u32, user: u32, marked: bool) {
         let block = (user >> self.user_bits) as usize;
-        if !self.pass.takes(block) {
+        if !self.pass.takes(block, item) {
             return;
         }
         let within = user & ((1 << self.user_bits) - 1);

@@ -16,7 +16,7 @@ pub(crate) struct Tally {
     /// Paths and client addresses.
     pairs: Pairs,
     /// Failures of the server, for each path.
-    errors: Vec<u32>,
+    errors: Vec<u64>,
     doubled: u64,
 }
 
@@ -90,7 +90,7 @@ impl Tally {
             .reduce_with(Counts::merge)
             .unwrap_or_else(new);
         for (count, &errors) in counts.paths.iter_mut().zip(&self.errors) {
-            count.errors += u64::from(errors);
+            count.errors += errors;
         }
         if self.pass.is_first() {
             counts.doubled = self.doubled;

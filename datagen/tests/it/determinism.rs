@@ -10,15 +10,15 @@ use crate::lake::{Lake, small};
 const CHECKSUMS: [(Profile, &str); 3] = [
     (
         Profile::Uniform,
-        "331c15121938d547fb23cde2bb4679348bbdcb334bd71a29987be1062bdf33e4",
+        "8cb67fdc7fde47927c092d585ca2a715406d5407eb618477e02505859341ccbe",
     ),
     (
         Profile::Realistic,
-        "cb2191aa5c0b63ea3220002ff7cbce2b2b219d7cc74857870a9f18c88098a173",
+        "4c02935e5e568ff77d69eb78e7b4b8c62fdf5d360449e0d46c5bc3129042b867",
     ),
     (
         Profile::Brutal,
-        "61c8ab6ccef475ce6ad83c31e0756fe8de6a371eea5cb974e704801927715859",
+        "340d9db89d1b48cfda49e1084a818608d98abe75cdd8f0de401bda785ed60183",
     ),
 ];
 

@@ -124,3 +124,42 @@ fn what_was_there_before_a_clearing_is_not_kept() {
     assert_eq!(report.kept_files, 0);
     assert!(lake.objects() == whole);
 }
+
+#[test]
+fn what_is_foreign_is_not_mixed_with_on_resuming() {
+    let lake = Lake::of(&small(), 2);
+    let whole = lake.objects();
+    lake.delete("a/lake/truth.json");
+    lake.put("a/lake/_generating.json", begun(&small(), false));
+    let foreign = "a/lake/stage/ticket_clicks/date=2026-06-01/foreign.parquet";
+    lake.put(foreign, "not ours");
+    match lake.generate(&small(), 2, false) {
+        Err(Error::LakeExists { path }) => assert_eq!(path, foreign),
+        outcome => panic!("{outcome:?}"),
+    }
+    let report = lake.generate(&small(), 2, true).unwrap();
+    assert_eq!(report.kept_files, whole.len() as u64 - 1);
+    assert!(lake.objects() == whole);
+}
+
+#[test]
+fn a_note_that_stayed_beside_a_whole_lake_means_nothing() {
+    let lake = Lake::of(&small(), 2);
+    let whole = lake.objects();
+    lake.put("a/lake/_generating.json", begun(&small(), false));
+    assert!(lake.generate(&small(), 2, false).unwrap().already_there);
+    assert!(lake.objects() == whole);
+}
+
+#[test]
+fn a_lake_of_another_version_is_not_taken_for_right() {
+    let lake = Lake::of(&small(), 2);
+    let truth = String::from_utf8(lake.objects()["a/lake/truth.json"].to_vec()).unwrap();
+    let older = truth.replacen("\"version\":2", "\"version\":1", 1);
+    assert_ne!(truth, older);
+    lake.put("a/lake/truth.json", older);
+    let error = lake.verify(false).unwrap_err();
+    assert!(matches!(error, Error::Truth { .. }), "{error:?}");
+    let error = lake.generate(&small(), 2, false).unwrap_err();
+    assert!(matches!(error, Error::LakeExists { .. }), "{error:?}");
+}
