@@ -20,8 +20,8 @@ use crate::{Config, Error, Maker, Part, Plan, Table};
 /// Parts under way at once while it catches up.
 const CATCHING_UP: usize = 8;
 
-/// The time by which parts are due.
-pub trait Pace: Sync {
+/// The time by which parts are due, told how far it is.
+pub trait Pace: Progress {
     /// The time now (microseconds since 1970, UTC).
     fn now_us(&self) -> i64;
 
@@ -57,7 +57,6 @@ pub fn append(
     threads: usize,
     handle: &Handle,
     replace: bool,
-    progress: &dyn Progress,
     pace: &dyn Pace,
 ) -> Result<Appended, Error> {
     let lake = Lake {
@@ -65,7 +64,7 @@ pub fn append(
         prefix: prefix.clone(),
     };
     let mut appended = Appended::default();
-    let prepared = prepare(plan, &lake, replace, progress.free_bytes());
+    let prepared = prepare(plan, &lake, replace, pace.free_bytes());
     let present = match handle.block_on(prepared)? {
         Found::Whole(_) => {
             appended.is_whole = true;
@@ -85,7 +84,7 @@ pub fn append(
         let file = Bytes::from(maker.part(part)?);
         let bytes = file.len() as u64;
         handle.block_on(lake.put(&part.path, file))?;
-        progress.part_done(part, part.row_count(), bytes);
+        pace.part_done(part, part.row_count(), bytes);
         Ok(Some(bytes))
     };
     let mut sizes: BTreeMap<&str, u64> = BTreeMap::new();
@@ -129,7 +128,7 @@ pub fn append(
         totals.bytes += bytes.copied().unwrap_or_default();
         totals.files += 1;
     }
-    progress.truth_started();
+    pace.truth_started();
     let dates = (0..plan.days().len()).map(|day| maker.date(day));
     let truth = maker.truth(tables, dates.collect());
     handle.block_on(finish(&lake, &truth))?;

@@ -282,7 +282,8 @@ fn split_by_time(
         }
         // Up to half a day, mostly less: its square.
         let word = delays.at(mix(start_us as u64 ^ table as u64).wrapping_add(span as u64));
-        let delay = below(mix(word), 1 << 16).pow(2) as i64 * (DAY_US / 2 >> 16) >> 16;
+        let square = below(mix(word), 1 << 16).pow(2) as i64;
+        let delay = (square * ((DAY_US / 2) >> 16)) >> 16;
         let delay_us = if late.hit(word) { delay } else { 0 };
         if from < to || (rows.is_empty() && span == 0) {
             parts.push(Part {

@@ -71,7 +71,7 @@ impl Spread {
     /// [`Error::NotMade`] for a part that wasn't, or was made in two ways; the store's.
     pub async fn finish(
         self,
-        maker: Maker,
+        maker: Arc<Maker>,
         made: &[Made],
         dates: Vec<DateTruth>,
     ) -> Result<(), Error> {

@@ -169,7 +169,7 @@ async fn append(
     let begun = datagen::begun(Arc::clone(&store), place.path()).await?;
     let config = appended_config(args, load, rate, begun)?;
     let plan = Plan::new(&config)?;
-    let progress = Arc::new(Progress::new(environment.quiet).of_lake(&place));
+    let progress = Progress::new(environment.quiet).of_lake(&place);
     progress.line(&format!(
         "appending {} clicks a second in the mean, from {} on for {} days, a file each {} s; Ctrl-C ends it",
         human::count(rate),
@@ -178,15 +178,16 @@ async fn append(
         config.seconds_per_file
     ));
     let pace = Arc::new(Clock {
+        progress,
         stop: AtomicBool::new(false),
         at_most: args.at_most,
         end: OnceLock::new(),
     });
-    let (watched, observer) = (Arc::clone(&pace), Arc::clone(&progress));
+    let watched = Arc::clone(&pace);
     let runtime = tokio::runtime::Handle::current();
     let (replace, threads) = (load.replace, environment.threads);
     let mut appending = tokio::task::spawn_blocking(move || {
-        let (prefix, observer) = (place.path(), observer.as_ref());
+        let prefix = place.path();
         datagen::append(
             &plan,
             store,
@@ -194,7 +195,6 @@ async fn append(
             threads,
             &runtime,
             replace,
-            observer,
             watched.as_ref(),
         )
     });
@@ -283,10 +283,25 @@ fn appended_config(
 
 /// The clock on the wall, until it is stopped.
 struct Clock {
+    progress: Progress,
     stop: AtomicBool,
     /// How long to go on once nothing is overdue, and when that ends.
     at_most: Option<Duration>,
     end: OnceLock<Instant>,
+}
+
+impl datagen::Progress for Clock {
+    fn part_done(&self, part: &datagen::Part, rows: u64, bytes: u64) {
+        self.progress.part_done(part, rows, bytes);
+    }
+
+    fn truth_started(&self) {
+        self.progress.truth_started();
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        self.progress.free_bytes()
+    }
 }
 
 impl Pace for Clock {

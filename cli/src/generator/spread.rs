@@ -85,7 +85,7 @@ pub(super) async fn generate(
         dates.extend(counted);
     }
     let plan_made = plan.clone();
-    let maker = tokio::task::spawn_blocking(move || Maker::new(&plan_made)).await;
+    let maker = tokio::task::spawn_blocking(move || Arc::new(Maker::new(&plan_made))).await;
     let maker = maker.map_err(|e| unusable(describe(e)))?;
     let finished = spread.finish(maker, &made, dates).await;
     finished.map_err(not_generated)?;

@@ -4,14 +4,18 @@ use std::sync::Arc;
 
 use chrono::{Days, NaiveTime};
 use object_store::path::Path;
-use rankmill_datagen::{Appended, Config, Error, Pace, Plan, append};
+use rankmill_datagen::{Appended, Config, Error, Pace, Part, Plan, Progress, append};
 
-use crate::lake::{Lake, Quiet, small};
+use crate::lake::{Lake, small};
 
 /// A clock that stands still for what is overdue, and then goes as fast as it can to a time at which it stops.
 struct Until {
     start_us: i64,
     end_us: i64,
+}
+
+impl Progress for Until {
+    fn part_done(&self, _: &Part, _: u64, _: u64) {}
 }
 
 impl Pace for Until {
@@ -50,7 +54,6 @@ fn append_until(lake: &Lake, hours: i64) -> Result<Appended, Error> {
         2,
         &handle,
         false,
-        &Quiet,
         &pace,
     )
 }
