@@ -143,12 +143,20 @@ def _read_back(args: argparse.Namespace, python: Path, data: Path) -> dict[str, 
          "--profile=brutal", "--users=100k", "--rows-per-file=300k"],
         check=True,
     )  # fmt: skip
-    found = {}
+    found: dict[str, list[str]] = {}
+    sums: dict[str, dict[str, object]] = {}
     for reader in READERS:
         command = [python, _HERE / "read_back.py", reader, lake]
         read = subprocess.run(command, capture_output=True, text=True, env=peers.environment(args.threads))
         lines = read.stdout.splitlines()
-        found[reader] = json.loads(lines[-1]) if read.returncode == 0 and lines else [read.stderr[-500:]]
+        if read.returncode == 0 and lines:
+            said = json.loads(lines[-1])
+            found[reader], sums[reader] = said["faults"], said["sums"]
+            first = sums[next(iter(sums))]
+            differing = [name for name, rows in sums[reader].items() if rows != first[name]]
+            found[reader] += [f"sums of {name} are not those of {next(iter(sums))}" for name in differing]
+        else:
+            found[reader] = [read.stderr[-500:]]
         print(f"{reader:12} {found[reader] or 'reads it right'}", file=sys.stderr)
     return {reader: faults for reader, faults in found.items() if faults}
 
@@ -175,7 +183,7 @@ def _page(args: argparse.Namespace, records: list[Record], faults: dict[str, lis
         )
     if faults is not None:
         said = "; ".join(f"{reader}: {', '.join(each)}" for reader, each in faults.items())
-        lines += ["", f"Read back by {', '.join(READERS)}: {said or 'rows, types, nulls, dates and rankings are those of the truth'}."]
+        lines += ["", f"Read back by {', '.join(READERS)}: {said or 'types, rows, nulls, dates and rankings are those of the truth, and sums of all columns the same'}."]
     return "\n".join(lines) + "\n"
 
 
