@@ -5,7 +5,7 @@ use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use datafusion::arrow::compute::filter_record_batch;
 use datafusion::arrow::datatypes::{DataType, Float64Type, Int64Type};
-use datafusion::arrow::json::ArrayWriter;
+use datafusion::arrow::json::writer::{JsonArray, WriterBuilder};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 
 /// Rows as a table for people.
@@ -62,13 +62,14 @@ fn cells(column: &ArrayRef) -> anyhow::Result<Vec<String>> {
     Ok((0..column.len()).map(cell).collect())
 }
 
-/// Rows as JSON values, one object each.
+/// Rows as JSON values, one object each, nulls written out as in a published ranking.json.
 pub(crate) fn to_json(rows: &RecordBatch) -> anyhow::Result<serde_json::Value> {
     if rows.num_rows() == 0 {
         return Ok(serde_json::Value::Array(Vec::new()));
     }
     let mut bytes = Vec::new();
-    let mut writer = ArrayWriter::new(&mut bytes);
+    let builder = WriterBuilder::new().with_explicit_nulls(true);
+    let mut writer = builder.build::<_, JsonArray>(&mut bytes);
     writer.write(rows)?;
     writer.finish()?;
     Ok(serde_json::from_slice(&bytes)?)

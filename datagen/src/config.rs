@@ -203,7 +203,7 @@ impl Config {
     /// [`Error::Config`] for the first field that is out of range.
     pub fn validate(&self) -> Result<(), Error> {
         let rows = "at most 1,099,511,627,776 (2^40)";
-        within("click_rows", self.click_rows, 0, MAX_ROWS, rows)?;
+        within("rows", self.click_rows, 0, MAX_ROWS, rows)?;
         within("web_rows", self.web_rows, 0, MAX_ROWS, rows)?;
         let users = "1 to 268,435,456 (2^28)";
         within("users", self.users, 1, MAX_USERS, users)?;
@@ -365,7 +365,7 @@ mod tests {
         check(|c| c.users = 0, "users");
         check(|c| c.performances = 0, "performances");
         check(|c| c.performances = 1 << 31, "performances");
-        check(|c| c.click_rows = u64::MAX, "click_rows");
+        check(|c| c.click_rows = u64::MAX, "rows");
         check(|c| c.zipf_items = -0.1, "zipf_items");
         check(|c| c.zipf_users = f64::NAN, "zipf_users");
         check(|c| c.drift = f64::INFINITY, "drift");
