@@ -294,7 +294,8 @@ impl Config {
                 0 => ("rows_per_file", self.rows_per_file.to_string()),
                 seconds => ("seconds_per_file", seconds.to_string()),
             };
-            let expected = "so much that there are at most 4,000,000 files";
+            let expected =
+                "so much, or the rows or days so few, that there are at most 4,000,000 files";
             return Err(wrong(field, value, expected));
         }
         let largest = match self.seconds_per_file {

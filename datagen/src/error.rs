@@ -25,10 +25,10 @@ pub enum Error {
     },
     /// The lake is larger than what is free where it is to go.
     #[error(
-        "what is to be made takes about {:.1} GB, but {:.1} GB are free there; \
-         choose another place or fewer rows",
-        *needed as f64 / 1e9,
-        *free as f64 / 1e9
+        "what is to be made takes about {}, but {} are free there; \
+         choose another place, fewer rows or days",
+        size(*needed),
+        size(*free)
     )]
     NoRoom {
         /// Bytes that are to be written, roughly.
@@ -37,7 +37,9 @@ pub enum Error {
         free: u64,
     },
     /// There is no lake to look at.
-    #[error("there is no whole lake: `{path}` isn't there")]
+    #[error(
+        "there is no whole lake: `{path}` isn't there; a generation that was stopped goes on when it is repeated"
+    )]
     NoLake {
         /// The truth file that was looked for.
         path: String,
@@ -107,6 +109,14 @@ pub enum Error {
         #[source]
         source: rayon::ThreadPoolBuildError,
     },
+}
+
+/// Bytes for people.
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.1} GB", bytes as f64 / 1e9),
+    }
 }
 
 impl Error {

@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use crate::lake::Lake;
 use crate::make::pool;
 use crate::runner::{Begun, Found, Progress, finish, prepare};
-use crate::truth::TableTotals;
+use crate::truth::{self, TableTotals};
 use crate::{Config, Error, Maker, Part, Plan, Table};
 
 /// Parts under way at once while it catches up.
@@ -143,7 +143,7 @@ fn by_time(plan: &Plan) -> Vec<&Part> {
     parts
 }
 
-/// The config of the generation that was begun at `prefix` of a store and isn't done yet, if there is one.
+/// The config of the generation that was begun at `prefix` of a store, done or not, if there is one.
 ///
 /// # Errors
 /// [`Error::Store`] if the store fails.
@@ -152,5 +152,13 @@ pub async fn begun(store: Arc<dyn ObjectStore>, prefix: &Path) -> Result<Option<
         store,
         prefix: prefix.clone(),
     };
-    Ok(Begun::read(&lake).await?.map(|begun| begun.config))
+    if let Some(begun) = Begun::read(&lake).await? {
+        return Ok(Some(begun.config));
+    }
+    match truth::read(lake.store.as_ref(), &lake.prefix).await {
+        Ok(truth) => Ok(truth.map(|truth| truth.config)),
+        // Something else's: in the way, as will be said.
+        Err(Error::Truth { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }

@@ -57,7 +57,8 @@ pub struct Report {
 /// holds at most two encoded parts, one being made and one being written; beyond that, memory goes to the pairs of
 /// the dates in work, at four bytes a row and at most 512 MiB for each log of each.
 ///
-/// If the whole lake of an equal config is there, nothing is done. If a generation of an equal config was interrupted,
+/// If the whole lake of an equal config is there, nothing is done; with `replace`, parts that are missing or not whole by
+/// their footers are made again. If a generation of an equal config was interrupted,
 /// the parts that it wrote are kept: each is written whole or not at all, and its footer is looked at. With `replace`,
 /// anything else that is there in the tables' folders is deleted.
 ///
@@ -125,9 +126,18 @@ pub(crate) async fn prepare(
 ) -> Result<Found, Error> {
     match truth::read(lake.store.as_ref(), &lake.prefix).await {
         Ok(Some(truth)) if truth.version == truth::VERSION && truth.config == *plan.config() => {
-            // Stopped between its last two steps.
-            lake.delete(BEGUN).await?;
-            return Ok(Found::Whole(Box::new(truth)));
+            let left = match replace {
+                true => damaged(plan, lake).await?,
+                false => None,
+            };
+            return match left {
+                Some(present) => Ok(Found::Parts(present)),
+                None => {
+                    // Stopped between its last two steps.
+                    lake.delete(BEGUN).await?;
+                    Ok(Found::Whole(Box::new(truth)))
+                }
+            };
         }
         // Another version's truth is another lake.
         Ok(_) | Err(Error::Truth { .. }) => {}
@@ -173,6 +183,26 @@ pub(crate) async fn prepare(
     lake.clear().await?;
     put_json(lake, BEGUN, &begun(false)).await?;
     Ok(Found::Parts(BTreeMap::new()))
+}
+
+/// Of a lake that has its truth, the parts that are whole, if not all of them are or there are others; then it is no lake
+/// any more until the rest is made.
+async fn damaged(plan: &Plan, lake: &Lake) -> Result<Option<BTreeMap<String, u64>>, Error> {
+    let (present, foreign) = inspect::whole_parts(plan, lake).await?;
+    if present.len() == plan.parts().len() && foreign.is_empty() {
+        return Ok(None);
+    }
+    let begun = Begun {
+        version: truth::VERSION,
+        config: plan.config().clone(),
+        clearing: false,
+    };
+    put_json(lake, BEGUN, &begun).await?;
+    lake.delete(truth::FILE).await?;
+    for path in &foreign {
+        lake.delete_path(path).await?;
+    }
+    Ok(Some(present))
 }
 
 /// Makes a lake of parts that are all there whole.

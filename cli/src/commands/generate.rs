@@ -94,7 +94,7 @@ async fn verify(environment: &Environment, path: Option<&str>, deep: bool) -> an
             let how = if deep {
                 "made again"
             } else {
-                "by their footers"
+                "by their footers (--deep: by all bytes)"
             };
             output::line(format_args!(
                 "'{place}': {said}; {} files {how}, {} rows of logs counted again from the seed",
@@ -243,6 +243,10 @@ fn appended_config(
         ..load.clone()
     }
     .config();
+    if rate == 0 {
+        let wrong = "--rate takes at least 1 click a second";
+        return Err(Usage(wrong.to_owned()).into());
+    }
     let every = args.every.unwrap_or(EVERY);
     let span = every.as_secs();
     if every.subsec_nanos() > 0 || span == 0 || span > DAY_SECONDS {
@@ -268,8 +272,8 @@ fn appended_config(
         None => config.click_rows / (CLICK_ROWS / WEB_ROWS),
     };
     match begun {
-        // The same but for the first day, which nobody gave: that of its beginning.
-        Some(begun) if load.from.is_none() => {
+        // The same but for the first day, where nobody gave another, and for the time of its beginning.
+        Some(begun) if load.from.is_none_or(|from| from == begun.from) => {
             let same = Config {
                 from: begun.from,
                 cut_from_second: begun.cut_from_second,

@@ -163,3 +163,20 @@ fn a_lake_of_another_version_is_not_taken_for_right() {
     let error = lake.generate(&small(), 2, false).unwrap_err();
     assert!(matches!(error, Error::LakeExists { .. }), "{error:?}");
 }
+
+#[test]
+fn a_damaged_lake_is_mended_when_it_is_to_be_replaced() {
+    let lake = Lake::of(&small(), 2);
+    let whole = lake.objects();
+    let paths: Vec<&String> = whole.keys().filter(|p| p.ends_with(".parquet")).collect();
+    lake.delete(paths[0]);
+    lake.put(
+        paths[1],
+        whole[paths[1]].slice(..whole[paths[1]].len() - 100),
+    );
+    lake.put("a/lake/stage/web_logs/date=2026-06-01/foreign", "not ours");
+    assert!(lake.generate(&small(), 2, false).unwrap().already_there);
+    let report = lake.generate(&small(), 2, true).unwrap();
+    assert_eq!(report.kept_files, paths.len() as u64 - 2);
+    assert!(lake.objects() == whole);
+}
