@@ -9,8 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
-import shlex
 import shutil
 import statistics
 import subprocess
@@ -22,8 +20,10 @@ from datetime import date
 from pathlib import Path
 
 _HERE = Path(__file__).parent
+_SCRIPT = "benches/generator/bench.py"
 sys.path.insert(0, str(_HERE.parent / "peers"))
 
+import arguments  # noqa: E402
 import peers  # noqa: E402
 import processes  # noqa: E402
 import report  # noqa: E402
@@ -32,7 +32,6 @@ OURS = "rankmill"
 TPCHGEN = "tpchgen-cli"
 SPARK = "spark"
 READERS = ["duckdb", "polars", "spark"]
-_UNITS = {"k": 1_000, "M": 1_000_000, "G": 1_000_000_000}
 
 
 @dataclass
@@ -165,7 +164,7 @@ def _page(args: argparse.Namespace, records: list[Record], faults: dict[str, lis
     lines = [
         f"# The generator, {date.today()}",
         "",
-        f"{report.machine()}; {args.threads} threads; `{_command()}`; medians of {args.rounds} (Spark: one run).",
+        f"{report.machine()}; {args.threads} threads; `{arguments.command(_SCRIPT)}`; medians of {args.rounds} (Spark: one run).",
         "",
         "| generator | what | seconds | CPU-seconds | M cells/CPU-s | × tpchgen-cli | peak MiB | MB |",
         "|---|---|--:|--:|--:|--:|--:|--:|",
@@ -198,7 +197,7 @@ def _write(
     version = subprocess.run([args.rankmill, "--version"], capture_output=True, text=True, check=True)
     facts = {
         "machine": report.machine(),
-        "command": _command(),
+        "command": arguments.command(_SCRIPT),
         "threads": args.threads,
         "versions": {OURS: version.stdout.strip(), "peers": (_HERE.parent / "peers" / "requirements.txt").read_text()},
         "records": [asdict(record) for record in records],
@@ -209,22 +208,16 @@ def _write(
     print(f"written to {into / name}.md and .json", file=sys.stderr)
 
 
-def _command() -> str:
-    """As typed, without this machine's folders."""
-    words = [re.sub(r"[^=,]*/", "", word) for word in sys.argv[1:]]
-    return shlex.join(["benches/generator/bench.py", *words])
-
-
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--rankmill", type=_binary, required=True, help="the release binary")
-    add("--rows", type=_count, default=_count("100M"), help="clicks; default: 100M")
-    add("--users", type=_count, default=_count("4M"), help="default: 4M")
+    add("--rankmill", type=arguments.binary, required=True, help="the release binary")
+    add("--rows", type=arguments.count, default=arguments.count("100M"), help="clicks; default: 100M")
+    add("--users", type=arguments.count, default=arguments.count("4M"), help="default: 4M")
     add("--days", type=int, default=10, help="default: 10")
     add("--profile", default="realistic", help="uniform, realistic or brutal; default: realistic")
     add("--scale-factor", type=int, default=5, help="of TPC-H's lineitem, 6 M rows each; default: 5")
-    add("--spark-rows", type=_count, default=_count("20M"), help="clicks that Spark writes; 0 leaves it out; default: 20M")
+    add("--spark-rows", type=arguments.count, default=arguments.count("20M"), help="clicks that Spark writes; 0 leaves it out; default: 20M")
     add("--rounds", type=int, default=5, help="default: 5")
     add("--threads", type=int, default=2, help="default: 2")
     add("--timeout", type=float, default=600, help="seconds that one run may take; default: 600")
@@ -232,20 +225,6 @@ def _arguments() -> argparse.Namespace:
     add("--data", type=Path, help="folder for what is written, removed at the end; default: that for temporary files")
     add("--output", type=Path, help="folder for the results; default: benches/runs/DATE-HOST/generator")
     return parser.parse_args()
-
-
-def _binary(text: str) -> Path:
-    path = Path(text).expanduser().resolve()
-    if not os.access(path, os.X_OK):
-        raise argparse.ArgumentTypeError(f"{text} is no program; cargo build --release makes it")
-    return path
-
-
-def _count(text: str) -> int:
-    try:
-        return int(float(text.rstrip("kMG")) * _UNITS.get(text[-1:], 1))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text}: a count, such as 400M") from None
 
 
 if __name__ == "__main__":

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -16,6 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import date
 from pathlib import Path
 
+import arguments
 import report
 from engines import PEERS
 from lakes import Shape, exponent_of_share
@@ -25,7 +24,6 @@ from workloads import WORKLOADS, Workload
 
 _HERE = Path(__file__).parent
 _MANY_USERS = 40_000_000
-_UNITS = {"k": 10**3, "M": 10**6, "G": 10**9}
 
 
 def main() -> int:
@@ -94,19 +92,13 @@ def _facts(args: argparse.Namespace, results: Sequence[Result]) -> dict[str, obj
     return {
         "date": str(date.today()),
         "machine": report.machine(),
-        "command": _command(),
+        "command": arguments.command("benches/peers/bench.py"),
         "versions": versions,
         "threads": args.threads,
         "rounds": args.rounds,
         "timeout_seconds": args.timeout,
         "memory_bytes": args.memory,
     }
-
-
-def _command() -> str:
-    """As typed, without this machine's folders."""
-    words = [re.sub(r"[^=,]*/", "", word) for word in sys.argv[1:]]
-    return shlex.join(["benches/peers/bench.py", *words])
 
 
 def _most_of_memory() -> int:
@@ -117,7 +109,7 @@ def _most_of_memory() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("--rankmill", type=_binary, required=True, help="the release binary")
+    add("--rankmill", type=arguments.binary, required=True, help="the release binary")
     add(
         "--workloads",
         type=_names(WORKLOADS),
@@ -130,22 +122,15 @@ def _arguments() -> argparse.Namespace:
     add("--timeout", type=float, default=300, help="seconds that one run may take; default: 300")
     add("--threads", type=int, default=2, help="default: 2")
     add("--memory", type=_bytes, help="limit that each engine is told, such as 1G; default: none")
-    add("--rows", type=_count, default=_count("100M"), help="clicks of the generated lake; default: 100M")
+    add("--rows", type=arguments.count, default=arguments.count("100M"), help="clicks of the generated lake; default: 100M")
     add("--zipf", type=float, default=1.1, help="skew of its items; default: 1.1")
     add("--lake", type=_lake, help="a lake that is there, for all workloads but W5")
     add("--many-users-lake", type=_lake, help="the same for W5")
     add("--sweep", action="store_true", help="also other skews of items and of users")
-    add("--sweep-rows", type=_count, default=_count("100M"), help="clicks of those lakes; default: 100M")
+    add("--sweep-rows", type=arguments.count, default=arguments.count("100M"), help="clicks of those lakes; default: 100M")
     add("--sizes", type=_counts, default=[], help="also W3 over so many clicks, such as 10M,100M,400M")
     add("--output", type=Path, help="folder for the results; default: benches/runs/DATE-HOST/peers")
     return parser.parse_args()
-
-
-def _binary(text: str) -> Path:
-    path = Path(text).expanduser().resolve()
-    if not os.access(path, os.X_OK):
-        raise argparse.ArgumentTypeError(f"{text} is no program; cargo build --release makes it")
-    return path
 
 
 def _lake(text: str) -> Path:
@@ -164,15 +149,8 @@ def _names(known: Collection[str]) -> Callable[[str], list[str]]:
     return names
 
 
-def _count(text: str) -> int:
-    try:
-        return int(float(text.rstrip("kMG")) * _UNITS.get(text[-1:], 1))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text}: a count, such as 400M") from None
-
-
 def _counts(text: str) -> list[int]:
-    return [_count(each) for each in text.split(",")]
+    return [arguments.count(each) for each in text.split(",")]
 
 
 def _bytes(text: str) -> int:

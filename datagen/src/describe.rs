@@ -62,10 +62,7 @@ pub fn describe(
     handle: &Handle,
     most_files: usize,
 ) -> Result<Description, Error> {
-    let lake = Lake {
-        store,
-        prefix: prefix.clone(),
-    };
+    let lake = Lake::new(store, prefix);
     let folder = lake.path(Table::TicketClicks.folder());
     let listed = lake.store.list(Some(&folder));
     let listed = listed.map_ok(|object| object.location).try_collect();

@@ -116,7 +116,7 @@ fn row_group(
 }
 
 /// Rows cut into batches.
-pub(crate) fn batches(rows: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+fn batches(rows: Range<u64>) -> impl Iterator<Item = Range<u64>> {
     let Range { start, end } = rows;
     let starts = (start..end).step_by(BATCH_ROWS as usize);
     starts.map(move |start| start..(start + BATCH_ROWS).min(end))

@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 
 use crate::lake::Lake;
 use crate::make::pool;
-use crate::truth::{self, TableTotals, Truth};
+use crate::truth::{self, Totals, Truth, add_part};
 use crate::{Error, Maker, Part, Plan, Table};
 
 /// Objects that are read at a time.
@@ -49,10 +49,7 @@ pub fn verify(
     handle: &Handle,
     deep: bool,
 ) -> Result<Findings, Error> {
-    let lake = Lake {
-        store,
-        prefix: prefix.clone(),
-    };
+    let lake = Lake::new(store, prefix);
     let read = truth::read(lake.store.as_ref(), &lake.prefix);
     let truth = handle.block_on(read)?.ok_or_else(|| Error::NoLake {
         path: lake.path(truth::FILE).to_string(),
@@ -80,76 +77,74 @@ pub fn verify(
     })
 }
 
-/// The parts of a plan that are there, whole, with their sizes, and what is there besides. Objects appear whole or not at all, so footers are
-/// looked at only where that takes no long time.
+/// The parts of a plan that are there, whole, with their sizes, and what is there besides. Objects appear whole or not at
+/// all, so footers are looked at only where that takes no long time.
 pub(crate) async fn whole_parts(
     plan: &Plan,
     lake: &Lake,
 ) -> Result<(BTreeMap<String, u64>, Vec<Path>), Error> {
-    let mut objects = listed(lake).await?;
-    let parts = plan.parts().iter().filter_map(|part| {
-        let object = objects.remove(&lake.path(&part.path))?;
-        Some((part, object))
-    });
-    let parts: Vec<(&Part, ObjectMeta)> = parts.collect();
-    let parts = parts.iter().map(|(part, object)| (*part, object));
-    let by_time = plan.config().seconds_per_file > 0;
-    // Boxed: the compiler can't prove nested closures over references to be `Send`.
-    let looked_at = parts.map(|(part, object)| {
-        let looked_at = async move {
-            let fault = match by_time {
-                false => footer_fault(part, lake, object).await?,
-                true => None,
-            };
-            Ok(fault.is_none().then(|| (part.path.clone(), object.size)))
-        };
-        looked_at.boxed()
-    });
-    let looked_at: Vec<BoxFuture<'_, Result<_, Error>>> = looked_at.collect();
-    let looked_at = futures::stream::iter(looked_at).buffered(AT_ONCE);
-    let whole: Vec<_> = looked_at.try_collect().await?;
-    let whole = whole.into_iter().flatten().collect();
-    Ok((whole, objects.into_keys().collect()))
+    let (there, _, foreign) = compare_names(plan, lake).await?;
+    let faults = match plan.config().seconds_per_file {
+        0 => footer_faults(lake, &there).await?,
+        _ => vec![None; there.len()],
+    };
+    let whole = there
+        .iter()
+        .zip(faults)
+        .filter(|(_, fault)| fault.is_none());
+    let whole = whole.map(|((part, object), _)| (part.path.clone(), object.size));
+    Ok((whole.collect(), foreign))
 }
 
 /// Findings, and the sizes of what is there.
 struct Compared {
     faults: Vec<String>,
-    tables: BTreeMap<Table, TableTotals>,
+    tables: Totals,
 }
 
 async fn compare_footers(plan: &Plan, lake: &Lake) -> Result<Compared, Error> {
+    let (there, missing, foreign) = compare_names(plan, lake).await?;
+    let mut tables = Totals::new();
+    for (part, object) in &there {
+        add_part(&mut tables, part, object.size);
+    }
+    let missing = missing
+        .iter()
+        .map(|part| format!("`{}` is missing", part.path));
+    let mut faults: Vec<String> = missing.collect();
+    faults.extend(footer_faults(lake, &there).await?.into_iter().flatten());
+    let foreign = foreign.iter();
+    faults.extend(foreign.map(|path| format!("`{path}` is not of this lake")));
+    Ok(Compared { faults, tables })
+}
+
+/// A part, and its object.
+type There<'a> = (&'a Part, ObjectMeta);
+
+/// The parts of a plan that are there, those that aren't, and the paths of what is there besides.
+async fn compare_names<'a>(
+    plan: &'a Plan,
+    lake: &Lake,
+) -> Result<(Vec<There<'a>>, Vec<&'a Part>, Vec<Path>), Error> {
     let mut objects = listed(lake).await?;
-    let mut tables: BTreeMap<Table, TableTotals> = BTreeMap::new();
-    let mut faults = Vec::new();
-    let mut there = Vec::new();
+    let (mut there, mut missing) = (Vec::new(), Vec::new());
     for part in plan.parts() {
         match objects.remove(&lake.path(&part.path)) {
-            Some(object) => {
-                let totals = tables.entry(part.table).or_default();
-                totals.rows += part.row_count();
-                totals.bytes += object.size;
-                totals.files += 1;
-                there.push((part, object));
-            }
-            None => faults.push(format!("`{}` is missing", part.path)),
+            Some(object) => there.push((part, object)),
+            None => missing.push(part),
         }
     }
-    let looked_at = there
-        .iter()
-        .map(|(part, object)| footer_fault(part, lake, object).boxed());
+    Ok((there, missing, objects.into_keys().collect()))
+}
+
+/// What is wrong with each part by its footer, if anything is.
+async fn footer_faults(lake: &Lake, there: &[There<'_>]) -> Result<Vec<Option<String>>, Error> {
+    // Boxed: the compiler can't prove nested closures over references to be `Send`.
+    let looked_at = there.iter();
+    let looked_at = looked_at.map(|(part, object)| footer_fault(part, lake, object).boxed());
     let looked_at: Vec<BoxFuture<'_, Result<_, Error>>> = looked_at.collect();
-    let found: Vec<Option<String>> = futures::stream::iter(looked_at)
-        .buffered(AT_ONCE)
-        .try_collect()
-        .await?;
-    faults.extend(found.into_iter().flatten());
-    faults.extend(
-        objects
-            .keys()
-            .map(|path| format!("`{path}` is not of this lake")),
-    );
-    Ok(Compared { faults, tables })
+    let looked_at = futures::stream::iter(looked_at).buffered(AT_ONCE);
+    looked_at.try_collect().await
 }
 
 impl Compared {

@@ -21,6 +21,12 @@ pub(crate) struct Lake {
 }
 
 impl Lake {
+    /// The lake at a path of a store.
+    pub(crate) fn new(store: Arc<dyn ObjectStore>, prefix: &Path) -> Self {
+        let prefix = prefix.clone();
+        Self { store, prefix }
+    }
+
     /// The path of something in the lake.
     pub(crate) fn path(&self, relative: &str) -> Path {
         let segments = relative.split('/');

@@ -1,7 +1,6 @@
 //! Carries out a plan that is cut by time as the time comes: a day's traffic in micro-batches, to soak schedules and
 //! the handling of late data.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,8 +13,8 @@ use tokio::runtime::Handle;
 use crate::lake::Lake;
 use crate::make::pool;
 use crate::runner::{Begun, Found, Progress, finish, prepare};
-use crate::truth::{self, TableTotals};
-use crate::{Config, Error, Maker, Part, Plan, Table};
+use crate::truth::{self, Totals, add_part};
+use crate::{Config, Error, Maker, Part, Plan};
 
 /// Parts under way at once while it catches up.
 const CATCHING_UP: usize = 8;
@@ -59,10 +58,7 @@ pub fn append(
     replace: bool,
     pace: &dyn Pace,
 ) -> Result<Appended, Error> {
-    let lake = Lake {
-        store,
-        prefix: prefix.clone(),
-    };
+    let lake = Lake::new(store, prefix);
     let mut appended = Appended::default();
     let prepared = prepare(plan, &lake, replace, pace.free_bytes());
     let present = match handle.block_on(prepared)? {
@@ -87,7 +83,6 @@ pub fn append(
         pace.part_done(part, part.row_count(), bytes);
         Ok(Some(bytes))
     };
-    let mut sizes: BTreeMap<&str, u64> = BTreeMap::new();
     let missing = by_time(plan).into_iter();
     let missing = missing.filter(|part| !present.contains_key(&part.path));
     let missing: Vec<&Part> = missing.collect();
@@ -100,33 +95,26 @@ pub fn append(
         let made = overdue.map(|part| Ok((*part, make(part)?)));
         made.collect::<Result<Vec<_>, Error>>()
     });
-    let mut goes_on = true;
+    let mut sizes = present;
     let later = later.iter().map(|part| Ok((*part, make(part)?)));
     // Once stopped, nothing more is made: `later` is walked to its end at once.
     for made in made?.into_iter().map(Ok).chain(later) {
         let (part, bytes): (&Part, Option<u64>) = made?;
         // Others that were made at the same time count all the same.
         let Some(bytes) = bytes else {
-            goes_on = false;
             continue;
         };
         appended.files += 1;
         appended.rows += part.row_count();
         appended.bytes += bytes;
-        sizes.insert(&part.path, bytes);
+        sizes.insert(part.path.clone(), bytes);
     }
-    if !goes_on {
-        return Ok(appended);
-    }
-    let mut tables: BTreeMap<Table, TableTotals> = BTreeMap::new();
+    let mut tables = Totals::new();
     for part in plan.parts() {
-        let bytes = sizes
-            .get(part.path.as_str())
-            .or_else(|| present.get(&part.path));
-        let totals = tables.entry(part.table).or_default();
-        totals.rows += part.row_count();
-        totals.bytes += bytes.copied().unwrap_or_default();
-        totals.files += 1;
+        match sizes.get(&part.path) {
+            Some(&bytes) => add_part(&mut tables, part, bytes),
+            None => return Ok(appended),
+        }
     }
     pace.truth_started();
     let dates = (0..plan.days().len()).map(|day| maker.date(day));
@@ -148,10 +136,7 @@ fn by_time(plan: &Plan) -> Vec<&Part> {
 /// # Errors
 /// [`Error::Store`] if the store fails.
 pub async fn begun(store: Arc<dyn ObjectStore>, prefix: &Path) -> Result<Option<Config>, Error> {
-    let lake = Lake {
-        store,
-        prefix: prefix.clone(),
-    };
+    let lake = Lake::new(store, prefix);
     if let Some(begun) = Begun::read(&lake).await? {
         return Ok(Some(begun.config));
     }

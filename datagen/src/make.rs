@@ -81,7 +81,7 @@ impl Maker {
     #[must_use]
     pub fn date(&self, index: usize) -> DateTruth {
         let day = self.world.day(&self.plan, index);
-        date::recount(self, &day).truth(self, &day)
+        self.date_truth(&day, None, None)
     }
 
     /// The same on so many threads of its own.
@@ -146,10 +146,7 @@ impl Maker {
                 let new_batch = || ClickBatch::new(&self.clicks, world, day, tally());
                 let (file, batches) = encode(part, config, new_batch)?;
                 let tallies = batches.into_iter().map(|batch| batch.tally);
-                let tally = tallies.reduce(|mut mine, theirs| {
-                    mine.absorb(theirs);
-                    mine
-                });
+                let tally = tallies.reduce(truth::clicks::Tally::merge);
                 Ok((file, tally.map_or(Tally::None, Tally::Clicks)))
             }
             (Table::WebLogs, Some(day)) => {
@@ -157,10 +154,7 @@ impl Maker {
                 let new_batch = || RequestBatch::new(&self.web_logs, world, day, tally());
                 let (file, batches) = encode(part, config, new_batch)?;
                 let tallies = batches.into_iter().map(|batch| batch.tally);
-                let tally = tallies.reduce(|mut mine, theirs| {
-                    mine.absorb(theirs);
-                    mine
-                });
+                let tally = tallies.reduce(truth::web::Tally::merge);
                 Ok((file, tally.map_or(Tally::None, Tally::Web)))
             }
             (Table::Users, _) => Ok((

@@ -77,8 +77,7 @@ pub fn generate(
     progress: &dyn Progress,
 ) -> Result<Report, Error> {
     let started = Instant::now();
-    let prefix = prefix.clone();
-    let lake = Lake { store, prefix };
+    let lake = Lake::new(store, prefix);
     let prepared = prepare(plan, &lake, replace, progress.free_bytes());
     let present = match handle.block_on(prepared)? {
         Found::Whole(truth) => {
@@ -143,11 +142,7 @@ pub(crate) async fn prepare(
         Ok(_) | Err(Error::Truth { .. }) => {}
         Err(error) => return Err(error),
     }
-    let begun = |clearing| Begun {
-        version: truth::VERSION,
-        config: plan.config().clone(),
-        clearing,
-    };
+    let begun = |clearing| Begun::new(plan, clearing);
     let needs = |but_for: u64| {
         let needed = plan.estimated_bytes().saturating_sub(but_for);
         match free_bytes {
@@ -192,12 +187,7 @@ async fn damaged(plan: &Plan, lake: &Lake) -> Result<Option<BTreeMap<String, u64
     if present.len() == plan.parts().len() && foreign.is_empty() {
         return Ok(None);
     }
-    let begun = Begun {
-        version: truth::VERSION,
-        config: plan.config().clone(),
-        clearing: false,
-    };
-    put_json(lake, BEGUN, &begun).await?;
+    put_json(lake, BEGUN, &Begun::new(plan, false)).await?;
     lake.delete(truth::FILE).await?;
     for path in &foreign {
         lake.delete_path(path).await?;
@@ -224,6 +214,14 @@ pub(crate) struct Begun {
 }
 
 impl Begun {
+    fn new(plan: &Plan, clearing: bool) -> Self {
+        Self {
+            version: truth::VERSION,
+            config: plan.config().clone(),
+            clearing,
+        }
+    }
+
     /// The note, if there is one of this version.
     pub(crate) async fn read(lake: &Lake) -> Result<Option<Self>, Error> {
         let note = lake.get(BEGUN).await?;

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::lake::Lake;
 use crate::runner::{Begun, Found, finish, prepare};
-use crate::truth::{DateTruth, FILE, TableTotals};
-use crate::{Config, Error, Maker, Part, Plan, Table, inspect};
+use crate::truth::{DateTruth, FILE, Totals, add_part};
+use crate::{Config, Error, Maker, Part, Plan, inspect};
 
 /// A part that was made and written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,8 +47,7 @@ impl Spread {
         replace: bool,
         free_bytes: Option<u64>,
     ) -> Result<Option<Self>, Error> {
-        let prefix = prefix.clone();
-        let lake = Lake { store, prefix };
+        let lake = Lake::new(store, prefix);
         match prepare(plan, &lake, replace, free_bytes).await? {
             Found::Whole(_) => Ok(None),
             Found::Parts(present) => Ok(Some(Self {
@@ -84,7 +83,7 @@ impl Spread {
             }
         }
         let mut there = inspect::sizes(&self.lake).await?;
-        let mut tables: BTreeMap<Table, TableTotals> = BTreeMap::new();
+        let mut tables = Totals::new();
         for part in self.plan.parts() {
             let bytes = there.remove(&self.lake.path(&part.path));
             let expected = match reported.get(part.path.as_str()) {
@@ -95,10 +94,7 @@ impl Spread {
                 let path = part.path.clone();
                 return Err(Error::NotMade { path });
             };
-            let totals = tables.entry(part.table).or_default();
-            totals.rows += part.row_count();
-            totals.bytes += bytes;
-            totals.files += 1;
+            add_part(&mut tables, part, bytes);
         }
         if let Some(foreign) = there.keys().next() {
             let path = foreign.to_string();
@@ -125,8 +121,7 @@ pub async fn put(
     relative: &str,
     bytes: Vec<u8>,
 ) -> Result<(), Error> {
-    let prefix = prefix.clone();
-    let lake = Lake { store, prefix };
+    let lake = Lake::new(store, prefix);
     let begun = Begun::read(&lake).await?;
     if begun.is_none_or(|begun| begun.config != *config) {
         let path = lake.path(relative).to_string();

@@ -10,7 +10,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
 
-use crate::{AgeBand, Config, Error, Table};
+use crate::{AgeBand, Config, Error, Part, Table};
 
 pub(crate) mod clicks;
 pub(crate) mod date;
@@ -109,6 +109,17 @@ pub struct TableTotals {
     pub bytes: u64,
     /// Number of files.
     pub files: u64,
+}
+
+/// Sizes by table.
+pub(crate) type Totals = BTreeMap<Table, TableTotals>;
+
+/// Adds a part of so many bytes.
+pub(crate) fn add_part(totals: &mut Totals, part: &Part, bytes: u64) {
+    let total = totals.entry(part.table).or_default();
+    total.rows += part.row_count();
+    total.bytes += bytes;
+    total.files += 1;
 }
 
 /// A date's rows.

@@ -15,8 +15,8 @@ use crate::runner::Progress;
 use crate::traffic::Day;
 use crate::truth::date::fits;
 use crate::truth::pairs::Pass;
-use crate::truth::{self, DateTruth, TableTotals};
-use crate::{Error, Part, Table};
+use crate::truth::{self, DateTruth, Totals, add_part};
+use crate::{Error, Part};
 
 /// Work done and to be done.
 pub(crate) struct Work<'a> {
@@ -29,7 +29,7 @@ pub(crate) struct Work<'a> {
     next: AtomicUsize,
     stopped: AtomicBool,
     dates: Vec<Mutex<Date>>,
-    totals: Mutex<BTreeMap<Table, TableTotals>>,
+    totals: Mutex<Totals>,
 }
 
 /// A date's state: its tables while they are needed, its tallies, and then its answer.
@@ -85,7 +85,7 @@ impl<'a> Work<'a> {
     }
 
     /// Sizes by table, and the truths about the dates in order.
-    pub(crate) fn finish(self) -> (BTreeMap<Table, TableTotals>, Vec<DateTruth>) {
+    pub(crate) fn finish(self) -> (Totals, Vec<DateTruth>) {
         let totals = self.totals.into_inner();
         let dates = self.dates.into_iter();
         let truths = dates.filter_map(|date| {
@@ -146,14 +146,8 @@ impl<'a> Work<'a> {
     }
 
     fn part_done(&self, part: &Part, bytes: u64) {
-        let rows = part.row_count();
-        let mut totals = lock(&self.totals);
-        let total = totals.entry(part.table).or_default();
-        total.rows += rows;
-        total.bytes += bytes;
-        total.files += 1;
-        drop(totals);
-        self.progress.part_done(part, rows, bytes);
+        add_part(&mut lock(&self.totals), part, bytes);
+        self.progress.part_done(part, part.row_count(), bytes);
     }
 
     /// Makes a part's file; the last one of a date counts the date.
@@ -179,13 +173,8 @@ impl<'a> Work<'a> {
 
     /// Whether a log's date has too many rows to be counted as they are made.
     fn is_counted_later(&self, part: &Part) -> bool {
-        let day = &self.maker.plan().days()[part.day];
-        let rows = match part.table {
-            Table::TicketClicks => &day.clicks,
-            Table::WebLogs => &day.requests,
-            _ => return false,
-        };
-        !fits(rows.end - rows.start)
+        let rows = self.maker.plan().days()[part.day].rows(part.table);
+        part.date.is_some() && !fits(rows.end - rows.start)
     }
 
     /// A date's tables, made by the first thread that needs them.
@@ -203,14 +192,18 @@ impl<'a> Work<'a> {
         let mut date = lock(&self.dates[part.day]);
         match tally {
             Tally::Clicks(_) | Tally::Web(_) if self.is_counted_later(part) => {}
-            Tally::Clicks(tally) => match &mut date.clicks {
-                Some(before) => before.absorb(tally),
-                none => *none = Some(tally),
-            },
-            Tally::Web(tally) => match &mut date.web {
-                Some(before) => before.absorb(tally),
-                none => *none = Some(tally),
-            },
+            Tally::Clicks(tally) => {
+                date.clicks = Some(match date.clicks.take() {
+                    Some(before) => before.merge(tally),
+                    None => tally,
+                });
+            }
+            Tally::Web(tally) => {
+                date.web = Some(match date.web.take() {
+                    Some(before) => before.merge(tally),
+                    None => tally,
+                });
+            }
             Tally::None => {}
         }
         date.parts_left -= 1;

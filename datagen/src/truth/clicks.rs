@@ -108,13 +108,14 @@ impl Tally {
         self.odd.doubled += 1;
     }
 
-    pub(crate) fn absorb(&mut self, other: Self) {
+    pub(crate) fn merge(mut self, other: Self) -> Self {
         self.pairs.absorb(other.pairs);
         for (mine, theirs) in self.anonymous.iter_mut().zip(other.anonymous) {
             mine[0] += theirs[0];
             mine[1] += theirs[1];
         }
         self.odd += other.odd;
+        self
     }
 
     /// Counts; on several threads where the caller's pool has idle ones.

@@ -25,20 +25,12 @@ pub(crate) struct DateCounts {
     pub(crate) web: web::Counts,
 }
 
-/// Counts a date from the seed, on the threads of the caller's pool.
-pub(crate) fn recount(maker: &Maker, day: &Day) -> DateCounts {
-    DateCounts {
-        clicks: recount_clicks(maker, day),
-        web: recount_web(maker, day),
-    }
-}
-
-/// The same for its clicks alone.
+/// Counts a date's clicks from the seed, on the threads of the caller's pool.
 pub(crate) fn recount_clicks(maker: &Maker, day: &Day) -> clicks::Counts {
     clicks_in_passes(maker, day, MOST_ROWS)
 }
 
-/// The same for its requests alone.
+/// The same for its requests.
 pub(crate) fn recount_web(maker: &Maker, day: &Day) -> web::Counts {
     web_in_passes(maker, day, MOST_ROWS)
 }
@@ -52,10 +44,7 @@ fn clicks_in_passes(maker: &Maker, day: &Day, most_rows: u64) -> clicks::Counts 
                 maker.clicks.count(&maker.world, day, rows, &mut tally);
                 tally
             })
-            .reduce_with(|mut mine, theirs| {
-                mine.absorb(theirs);
-                mine
-            });
+            .reduce_with(clicks::Tally::merge);
         let tally = tally.unwrap_or_else(new);
         tally.count(&maker.world.population, day.plan.date)
     };
@@ -73,10 +62,7 @@ fn web_in_passes(maker: &Maker, day: &Day, most_rows: u64) -> web::Counts {
                 maker.web_logs.count(&maker.world, day, rows, &mut tally);
                 tally
             })
-            .reduce_with(|mut mine, theirs| {
-                mine.absorb(theirs);
-                mine
-            });
+            .reduce_with(web::Tally::merge);
         tally.unwrap_or_else(new).count()
     };
     let mut passes = Pass::over(rows.end - rows.start, most_rows);

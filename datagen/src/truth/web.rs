@@ -68,12 +68,13 @@ impl Tally {
         self.doubled += 1;
     }
 
-    pub(crate) fn absorb(&mut self, other: Self) {
+    pub(crate) fn merge(mut self, other: Self) -> Self {
         self.pairs.absorb(other.pairs);
         for (mine, theirs) in self.errors.iter_mut().zip(other.errors) {
             *mine += theirs;
         }
         self.doubled += other.doubled;
+        self
     }
 
     /// Counts; on several threads where the caller's pool has idle ones.

@@ -3,7 +3,7 @@
 use rankmill_datagen::{Config, Maker, Plan, Profile, Table};
 use sha2::{Digest, Sha256};
 
-use crate::lake::{Lake, small};
+use crate::lake::{Lake, small, small_of};
 
 /// Of all paths and bytes of a small lake of each profile. It changes whenever a lake of the same seed does: then
 /// `truth::VERSION` has to, too.
@@ -22,24 +22,11 @@ const CHECKSUMS: [(Profile, &str); 3] = [
     ),
 ];
 
-fn of(profile: Profile) -> Config {
-    Config {
-        click_rows: 6_000,
-        web_rows: 2_000,
-        users: 300,
-        performances: 80,
-        days: 3,
-        rows_per_file: 1_000,
-        rows_per_row_group: 400,
-        ..profile.config()
-    }
-}
-
 #[test]
 fn the_seed_makes_what_it_always_made() {
     for (profile, expected) in CHECKSUMS {
         let mut hash = Sha256::new();
-        for (path, bytes) in Lake::of(&of(profile), 2).objects() {
+        for (path, bytes) in Lake::of(&small_of(profile), 2).objects() {
             hash.update(path.as_bytes());
             hash.update(&bytes);
         }
@@ -50,7 +37,7 @@ fn the_seed_makes_what_it_always_made() {
 
 #[test]
 fn any_part_can_be_made_alone() {
-    let config = of(Profile::Brutal);
+    let config = small_of(Profile::Brutal);
     let lake = Lake::of(&config, 2).objects();
     let plan = Plan::new(&config).unwrap();
     // Backwards, so that nothing made before helps.
@@ -71,7 +58,7 @@ fn rows_do_not_depend_on_the_files_they_are_in() {
             &Config {
                 rows_per_file,
                 rows_per_row_group,
-                ..of(Profile::Brutal)
+                ..small_of(Profile::Brutal)
             },
             2,
         );

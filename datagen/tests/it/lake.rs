@@ -15,7 +15,8 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use rankmill_datagen::{
-    Config, Error, Findings, Part, Plan, Progress, Report, Table, Truth, generate, truth, verify,
+    Config, Error, Findings, Part, Plan, Profile, Progress, Report, Table, Truth, generate, truth,
+    verify,
 };
 use tokio::runtime::Runtime;
 
@@ -27,6 +28,11 @@ impl Progress for Quiet {
 
 /// A lake of a few thousand rows in a few dozen files.
 pub(crate) fn small() -> Config {
+    small_of(Profile::Realistic)
+}
+
+/// The same of another profile.
+pub(crate) fn small_of(profile: Profile) -> Config {
     Config {
         click_rows: 6_000,
         web_rows: 2_000,
@@ -35,7 +41,7 @@ pub(crate) fn small() -> Config {
         days: 3,
         rows_per_file: 1_000,
         rows_per_row_group: 400,
-        ..Config::default()
+        ..profile.config()
     }
 }
 

@@ -8,7 +8,7 @@ use rankmill_datagen::truth::{
 };
 use rankmill_datagen::{AgeBand, Config, Profile, age_band};
 
-use crate::lake::{Lake, small};
+use crate::lake::{Lake, small, small_of};
 
 #[derive(Default)]
 struct Count {
@@ -169,14 +169,8 @@ fn of_bots_and_strangers_only() {
 fn of_the_other_profiles() {
     for profile in [Profile::Uniform, Profile::Brutal] {
         check(&Config {
-            click_rows: 6_000,
             web_rows: 4_000,
-            users: 300,
-            performances: 80,
-            days: 3,
-            rows_per_file: 1_000,
-            rows_per_row_group: 400,
-            ..profile.config()
+            ..small_of(profile)
         });
     }
 }

@@ -52,14 +52,17 @@ fn assert_alike(lake: &Lake, expected: &Lake) {
     assert!(lake.get("_generating.json").is_none());
 }
 
-/// Waits until executors have done some tasks of a run, but not all.
-fn until_under_way(node: &Node, id: &str) {
-    node.until(&["runs", "show", id], |run| {
+/// Submits the load, and waits until executors have done some of its tasks, but not all; the run's id.
+fn under_way(node: &Node) -> String {
+    let submitted = node.json(&[&["submit", "--generate"], &LOAD[..]].concat());
+    let id = submitted["id"].as_str().unwrap().to_owned();
+    node.until(&["runs", "show", &id], |run| {
         let progress = &run["progress"];
         let done = progress["tasks_done"].as_u64().unwrap_or(0);
         assert_ne!(run["state"], "succeeded", "too fast to test anything");
         (done >= 1 && done < progress["tasks"].as_u64().unwrap_or(0)).then_some(())
     });
+    id
 }
 
 #[test]
@@ -67,13 +70,12 @@ fn executors_make_the_bytes_that_one_process_makes() {
     let expected = made_here();
     let lake = s3::bucket();
     let node = Node::cluster(&lake, &["--executors", "2"]);
-    let submit = [&["submit", "--generate"], &LOAD[..]].concat();
-    let id = node.json(&submit)["id"].as_str().unwrap().to_owned();
-    until_under_way(&node, &id);
+    let id = under_way(&node);
     node.run(&["runs", "watch", &id]).ok();
     assert_alike(&lake, &expected);
     // The same again does nothing, another one is refused.
-    node.run(&[&submit[..], &["--wait"]].concat()).ok();
+    node.run(&[&["submit", "--generate", "--wait"], &LOAD[..]].concat())
+        .ok();
     assert_alike(&lake, &expected);
     let other = ["submit", "--generate", "--rows", "5k", "--wait"];
     node.run(&other).fails(1, &["truth.json", "--replace"]);
@@ -85,9 +87,7 @@ fn a_killed_executor_costs_nothing_but_time() {
     let expected = made_here();
     let lake = Lake::local();
     let node = Node::cluster(&lake, &["--executors", "2"]);
-    let submit = [&["submit", "--generate"], &LOAD[..]].concat();
-    let id = node.json(&submit)["id"].as_str().unwrap().to_owned();
-    until_under_way(&node, &id);
+    let id = under_way(&node);
     let pid = node.announced["pids"]["executor 1"].to_string();
     assert!(
         Command::new("kill")
@@ -105,14 +105,13 @@ fn a_cancelled_load_ends_soon_and_can_be_continued() {
     let expected = made_here();
     let lake = Lake::local();
     let node = Node::cluster(&lake, &["--executors", "2"]);
-    let submit = [&["submit", "--generate"], &LOAD[..]].concat();
-    let id = node.json(&submit)["id"].as_str().unwrap().to_owned();
-    until_under_way(&node, &id);
+    let id = under_way(&node);
     node.run(&["runs", "cancel", &id]).ok();
     node.run(&["runs", "watch", &id]).fails(1, &["cancelled"]);
     assert!(lake.get("truth.json").is_none());
     let written = lake.list("stage").len();
     assert!(written > 0, "nothing was written");
-    node.run(&[&submit[..], &["--wait"]].concat()).ok();
+    node.run(&[&["submit", "--generate", "--wait"], &LOAD[..]].concat())
+        .ok();
     assert_alike(&lake, &expected);
 }
