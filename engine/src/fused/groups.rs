@@ -49,7 +49,7 @@ macro_rules! for_integer {
         }
     };
 }
-pub(super) use for_integer;
+pub(crate) use for_integer;
 
 /// Dense groups of one task at most: arrays of them should stay in the caches' reach.
 const MAX_DENSE: u64 = 1 << 23;

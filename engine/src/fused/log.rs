@@ -52,6 +52,8 @@ struct Attributes {
     composed: Option<(Option<i32>, Composed)>,
     /// A date, and how many of its rows came.
     seen: (Option<i32>, usize),
+    /// How many rows of the date before came, where a date's rows follow on each other.
+    seen_before: usize,
     values: Option<Box<dyn GroupValues>>,
     /// How many there are.
     count: usize,
@@ -78,6 +80,7 @@ impl LogReader {
                 maps: HashMap::new(),
                 composed: None,
                 seen: (None, 0),
+                seen_before: 0,
                 values: None,
                 count: 0,
             });
@@ -205,6 +208,11 @@ impl LogReader {
             }
             let unmatched = &mut self.unmatched[at];
             let state = &mut self.lookups[at];
+            state.see(
+                lookup.date.as_ref().and(date),
+                rows,
+                self.ends_with.is_some(),
+            );
             let mut codes = Vec::with_capacity(rows);
             state.look_up(lookup, date, &fact_keys, &mut codes, unmatched)?;
             keys.push(Arc::new(UInt32Array::from(codes)));
@@ -352,6 +360,21 @@ fn runs_of(dates: &ArrayRef) -> Result<Vec<Run>> {
 }
 
 impl Attributes {
+    /// Takes note of rows to look up.
+    fn see(&mut self, date: Option<i32>, rows: usize, follow: bool) {
+        if self.seen.0 != date {
+            self.seen_before = if follow { self.seen.1 } else { 0 };
+            self.seen = (date, 0);
+        }
+        self.seen.1 += rows;
+    }
+
+    /// Whether a table of so many places is worth making for the date. Of dates that follow on each
+    /// other, the one before tells before the rows have come.
+    fn is_worth_composing(&self, places: usize) -> bool {
+        self.seen.1.max(self.seen_before) > places / PLACES_PER_ROW
+    }
+
     /// Numbers the attributes of rows of one date; see [`Dimension::look_up`].
     fn look_up(
         &mut self,
@@ -369,15 +392,15 @@ impl Attributes {
             return Ok(());
         }
         let map = self.map(lookup, date)?;
-        if self.seen.0 != date {
-            self.seen = (date, 0);
-        }
-        self.seen.1 += keys.len();
         if let Some(places) = self.dimension.places()
-            && self.seen.1 > places / PLACES_PER_ROW
+            && self.is_worth_composing(places)
             && let Some(composed) = self.dimension.compose(&map)
         {
+            let done = composed.look_up(keys, out, unmatched);
             self.composed = Some((date, composed));
+            if done {
+                return Ok(());
+            }
         }
         self.dimension.look_up(keys, &map, out, unmatched)
     }

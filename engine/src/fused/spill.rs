@@ -2,10 +2,10 @@
 //!
 //! A group goes to one of some files by the hash of its keys, and its distinct values to one beside
 //! it. So all that is known of a group lies in one place, and a place at a time is brought together
-//! in memory. Where the distinct values of a place don't fit, those of a hot group, they go to
-//! further files by their own hash: all repetitions of a pair lie in one, and a file at a time is
-//! counted. (Partitioning until a part fits: Bratbergsengen, "Hashing Methods and Relational Algebra
-//! Operations", VLDB 1984.)
+//! in memory. A place whose groups don't fit is cut anew by further bits of their hashes. Where the
+//! distinct values of a place don't fit, those of a hot group, they go to further files by their own
+//! hash: all repetitions of a pair lie in one, and a file at a time is counted. (Partitioning until a
+//! part fits: Bratbergsengen, "Hashing Methods and Relational Algebra Operations", VLDB 1984.)
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter};
@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
 use datafusion::arrow::compute::take;
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Type};
 use datafusion::arrow::ipc::reader::StreamReader;
 use datafusion::arrow::ipc::writer::StreamWriter;
 use datafusion::common::hash_utils::create_hashes;
@@ -27,7 +27,10 @@ use super::aggregator::{Aggregator, Measure, state_type};
 use super::definition::Definition;
 
 /// Files that groups, and that the values of one measure, are cut into.
-const FILES: usize = 32;
+const FILES: usize = 1 << FILE_BITS;
+const FILE_BITS: u32 = 5;
+/// How often what doesn't fit is cut anew: a million parts at most.
+const MOST_CUTS: u32 = 3;
 /// Pairs that are written at once.
 pub(super) const CHUNK: usize = 1 << 16;
 
@@ -67,10 +70,10 @@ impl BatchFile {
         Ok(self.open.insert(open).writer.write(&batch)?)
     }
 
-    /// Calls `each` with the batches, in the order in which they were written.
-    pub(super) fn read(self, mut each: impl FnMut(&RecordBatch) -> Result<()>) -> Result<()> {
+    /// Ends writing.
+    pub(super) fn written(self) -> Result<WrittenFile> {
         let Some(Open { file, mut writer }) = self.open else {
-            return Ok(());
+            return Ok(WrittenFile(None));
         };
         writer.finish()?;
         let mut writer = writer
@@ -78,7 +81,19 @@ impl BatchFile {
             .into_inner()
             .map_err(|e| DataFusionError::IoError(e.into_error()))?;
         writer.finish()?;
-        drop(writer);
+        Ok(WrittenFile(Some(file)))
+    }
+}
+
+/// A [`BatchFile`] that is whole. Without a batch there is no file.
+pub(super) struct WrittenFile(Option<Arc<dyn SpillFile>>);
+
+impl WrittenFile {
+    /// Calls `each` with the batches, in the order in which they were written.
+    pub(super) fn read(&self, mut each: impl FnMut(&RecordBatch) -> Result<()>) -> Result<()> {
+        let Some(file) = &self.0 else {
+            return Ok(());
+        };
         let Some(path) = file.path() else {
             return Err(exec_datafusion_err!("an aggregation spills to files only"));
         };
@@ -114,6 +129,11 @@ pub(super) struct GroupFiles {
     definition: Arc<Definition>,
     context: Arc<TaskContext>,
     files: std::vec::IntoIter<GroupFile>,
+    /// How often the groups have been cut before.
+    cuts: u32,
+    /// Those of a file that didn't fit, cut anew.
+    within: Option<Box<GroupFiles>>,
+    were_cut_anew: bool,
 }
 
 struct GroupFile {
@@ -126,6 +146,10 @@ struct GroupFile {
 
 impl GroupFiles {
     pub(super) fn new(definition: &Arc<Definition>, context: &Arc<TaskContext>) -> Result<Self> {
+        Self::cut(definition, context, 0)
+    }
+
+    fn cut(definition: &Arc<Definition>, context: &Arc<TaskContext>, cuts: u32) -> Result<Self> {
         let states = definition.state_schema(true)?;
         let files = (0..FILES).map(|_| {
             let pairs = definition.measures.iter().map(|measure| {
@@ -147,6 +171,9 @@ impl GroupFiles {
             files: files.collect::<Result<Vec<_>>>()?.into_iter(),
             definition: Arc::clone(definition),
             context: Arc::clone(context),
+            cuts,
+            within: None,
+            were_cut_anew: false,
         })
     }
 
@@ -166,7 +193,7 @@ impl GroupFiles {
         let files = self.files.as_mut_slice();
         let mut ends: Vec<u32> = files.iter().map(|file| file.rows).collect();
         for hash in &hashes {
-            let file = file_of(*hash);
+            let file = file_of(*hash, self.cuts);
             places.push(Place {
                 file: file as u32,
                 row: ends[file],
@@ -211,41 +238,134 @@ impl GroupFiles {
         )
     }
 
-    /// The groups of the next file, brought together and counted; none after the last.
+    /// The groups of the next file, or of a part of it, brought together and counted; none after the
+    /// last.
     ///
     /// # Errors
-    /// If a file can't be read, or if its groups don't fit the memory.
+    /// If a file can't be read, or if what can't be cut doesn't fit the memory.
     pub(super) fn next(&mut self, reservation: &MemoryReservation) -> Result<Option<Aggregator>> {
-        let Some(file) = self.files.next() else {
-            return Ok(None);
-        };
+        loop {
+            if let Some(within) = &mut self.within {
+                if let Some(merged) = within.next(reservation)? {
+                    return Ok(Some(merged));
+                }
+                self.within = None;
+            }
+            let Some(file) = self.files.next() else {
+                return Ok(None);
+            };
+            let file = file.written()?;
+            match self.merge(&file, reservation)? {
+                Some(merged) => return Ok(Some(merged)),
+                None => {
+                    self.were_cut_anew = true;
+                    self.within = Some(Box::new(self.cut_anew(file, reservation)?));
+                }
+            }
+        }
+    }
+
+    /// Whether a file's groups didn't fit the memory.
+    pub(super) fn were_cut_anew(&self) -> bool {
+        self.were_cut_anew
+    }
+
+    /// Brings the groups of a file together and counts them; none if they don't fit the memory but
+    /// may do so in parts.
+    fn merge(
+        &self,
+        file: &WrittenGroups,
+        reservation: &MemoryReservation,
+    ) -> Result<Option<Aggregator>> {
         let definition = &self.definition;
         let mut merged = Aggregator::hashed(definition.key_sources(), definition.measures())?;
         let mut numbers: Vec<u32> = Vec::new();
-        file.groups.read(|batch| {
+        let read = file.groups.read(|batch| {
             let (keys, states) = definition.states(batch.columns(), true)?;
             merged.merge(&keys, &states, batch.num_rows())?;
             numbers.extend(merged.last_numbers());
             reservation.try_resize(merged.size() + numbers.capacity() * size_of::<u32>())
-        })?;
-        for (at, pairs) in file.pairs.into_iter().enumerate() {
+        });
+        let is_one = numbers.iter().all(|number| *number == 0);
+        match read {
+            Err(full) if is_short(&full) && !is_one && self.cuts < MOST_CUTS => {
+                reservation.free();
+                return Ok(None);
+            }
+            read => read?,
+        }
+        for (at, pairs) in file.pairs.iter().enumerate() {
             if let Some(pairs) = pairs {
                 merged.count_pairs(at, pairs, &numbers, reservation, &self.context)?;
             }
         }
         Ok(Some(merged))
     }
+
+    /// The same groups by further bits of their hashes.
+    fn cut_anew(&self, file: WrittenGroups, reservation: &MemoryReservation) -> Result<Self> {
+        let mut parts = Self::cut(&self.definition, &self.context, self.cuts + 1)?;
+        let has_pairs = file.pairs.iter().any(Option::is_some);
+        let mut places: Vec<Place> = Vec::new();
+        file.groups.read(|batch| {
+            let (keys, states) = self.definition.states(batch.columns(), true)?;
+            let added = parts.add_groups(keys, states)?;
+            if has_pairs {
+                places.extend(added);
+            }
+            reservation.try_resize(places.capacity() * size_of::<Place>())
+        })?;
+        for (at, pairs) in file.pairs.iter().enumerate() {
+            let Some(pairs) = pairs else { continue };
+            pairs.read(|batch| {
+                let rows = batch.column(0).as_primitive::<UInt32Type>().values();
+                let of: Vec<Place> = rows.iter().map(|row| places[*row as usize]).collect();
+                parts.add_pairs(at, &of, batch.column(1))
+            })?;
+        }
+        reservation.free();
+        Ok(parts)
+    }
+}
+
+impl GroupFile {
+    fn written(self) -> Result<WrittenGroups> {
+        let pairs = self.pairs.into_iter();
+        let pairs = pairs.map(|pairs| pairs.map(BatchFile::written).transpose());
+        Ok(WrittenGroups {
+            groups: self.groups.written()?,
+            pairs: pairs.collect::<Result<_>>()?,
+        })
+    }
+}
+
+/// A [`GroupFile`] that is whole.
+struct WrittenGroups {
+    groups: WrittenFile,
+    pairs: Vec<Option<WrittenFile>>,
 }
 
 /// Pairs of a group's number and a value, by the value's hash.
-pub(super) struct PairFiles(Vec<BatchFile>);
+pub(super) struct PairFiles {
+    files: Vec<BatchFile>,
+    cuts: u32,
+}
 
 impl PairFiles {
-    /// For the values of a measure.
-    pub(super) fn new(measure: &Measure, context: &Arc<TaskContext>) -> Result<Self> {
+    /// For the values of a measure, which have been cut so often before; none if that is as often as
+    /// it may be.
+    pub(super) fn new(
+        measure: &Measure,
+        context: &Arc<TaskContext>,
+        cuts: u32,
+    ) -> Result<Option<Self>> {
+        if cuts > MOST_CUTS {
+            return Ok(None);
+        }
         let schema = pair_schema(measure)?;
         let files = (0..FILES).map(|_| BatchFile::new(&schema, context));
-        Ok(Self(files.collect()))
+        let files = files.collect();
+        Ok(Some(Self { files, cuts }))
     }
 
     /// Adds pairs.
@@ -253,21 +373,26 @@ impl PairFiles {
         let hashes = exchange_hashes(values)?;
         let groups: ArrayRef = Arc::new(UInt32Array::from_iter_values(groups.iter().copied()));
         let columns = [groups, Arc::clone(values)];
-        let file = |row: usize| file_of(hashes[row]);
+        let file = |row: usize| file_of(hashes[row], self.cuts);
         scatter(&columns, file, hashes.len(), |file, columns| {
-            self.0[file].write(columns)
+            self.files[file].write(columns)
         })
     }
 
     /// The files: all repetitions of a pair lie in one.
     pub(super) fn into_files(self) -> Vec<BatchFile> {
-        self.0
+        self.files
     }
 }
 
-/// By bits that have not chosen the task already.
-fn file_of(hash: u64) -> usize {
-    (hash >> 48) as usize % FILES
+/// Whether it is the memory that doesn't suffice.
+fn is_short(error: &DataFusionError) -> bool {
+    matches!(error.find_root(), DataFusionError::ResourcesExhausted(_))
+}
+
+/// By bits that have not chosen the task, nor the file of a cut before, already.
+fn file_of(hash: u64, cuts: u32) -> usize {
+    (hash >> (48 - cuts * FILE_BITS)) as usize % FILES
 }
 
 /// Gives `write` for each file the rows that go there.

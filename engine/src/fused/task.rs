@@ -31,6 +31,10 @@ const LEAST_SPILL: usize = if cfg!(test) { 1 << 10 } else { 1 << 16 };
 /// Of a set's bytes so many are needed in all while its values are sorted to be sent.
 const SENDING: usize = 10;
 
+/// What a task notes when a part of what it had on disk didn't fit either.
+pub(super) const CUT_ANEW: &str =
+    "groups on disk were cut into smaller parts: memory was very short";
+
 /// Columns, and how many rows they have.
 type Rows = (Vec<ArrayRef>, usize);
 
@@ -354,9 +358,14 @@ impl Task {
             };
             match next {
                 Some(merged) => self.send_merged(merged, output).await?,
-                None => return Ok(()),
+                None => break,
             }
         }
+        if files.were_cut_anew() {
+            let (metrics, partition) = &self.told;
+            note(metrics, *partition, CUT_ANEW);
+        }
+        Ok(())
     }
 
     /// Sends groups whose keys are those of results.

@@ -137,6 +137,8 @@ struct Found {
     short: [Vec<String>; 2],
     /// How often those went to disk.
     spills: [usize; 2],
+    /// Whether what was on disk had to be cut into smaller parts.
+    cut_anew: [bool; 2],
     /// By rankmill's session, from SQL.
     sql: Vec<String>,
     /// By DataFusion as it comes.
@@ -310,6 +312,7 @@ async fn find(rows: &[Row], query: &Query, memory: usize) -> Found {
         stages: rows(stages),
         short: [rows(short), rows(short_stages)],
         spills: [spills(&short_plan), spills(&short_staged)],
+        cut_anew: [was_cut_anew(&short_plan), was_cut_anew(&short_staged)],
         sql: by_rule,
         expected,
         plan: physical,
@@ -321,6 +324,14 @@ fn spills(plan: &Arc<dyn ExecutionPlan>) -> usize {
     let own = plan.metrics().and_then(|metrics| metrics.spill_count());
     let children = plan.children();
     own.unwrap_or(0) + children.into_iter().map(spills).sum::<usize>()
+}
+
+fn was_cut_anew(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    let metrics = plan.metrics().unwrap_or_default();
+    let own = metrics
+        .iter()
+        .any(|metric| metric.value().name().contains(task::CUT_ANEW));
+    own || plan.children().into_iter().any(was_cut_anew)
 }
 
 fn rows() -> impl Strategy<Value = Vec<Row>> {
@@ -491,6 +502,41 @@ fn groups_go_to_disk_where_memory_is_short() {
             "{:?} {query:?}",
             found.spills
         );
+    }
+}
+
+/// A thirty-second part of the groups doesn't fit either, nor one of a group's values.
+#[test]
+fn parts_on_disk_that_do_not_fit_are_cut_anew() {
+    let mut below = random();
+    let rows: Vec<Row> = (0..60_000)
+        .map(|_| Row {
+            date: Some(below(2) as i32),
+            user: Some(below(1 << 40)),
+            // Half of all rows have one item.
+            item: Some(below(200_000)).map(|item| (item - 100_000).max(0)),
+            page: Some("/"),
+            value: Some(below(100)),
+            weight: None,
+        })
+        .collect();
+    for (measures, partitions) in [
+        (vec!["count(distinct user)", "max(value)"], 1),
+        (vec!["sum(value)", "min(page)"], 2),
+    ] {
+        let query = Query {
+            keys: vec!["item", "date"],
+            measures,
+            item: DataType::Utf8View,
+            partitions,
+            batch_rows: 1_000,
+            users: Vec::new(),
+        };
+        let found = runtime().block_on(find(&rows, &query, 64 << 10));
+        assert_eq!(found.node, found.expected, "{query:?}");
+        assert_eq!(found.short[0], found.expected, "{query:?}");
+        assert_eq!(found.short[1], found.expected, "{query:?}");
+        assert!(found.cut_anew.contains(&true), "{query:?}");
     }
 }
 

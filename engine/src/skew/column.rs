@@ -8,6 +8,7 @@ use datafusion::common::{Result, ScalarValue};
 
 use super::space_saving::SpaceSaving;
 use super::{HotColumn, HotKey, Role};
+use crate::fused::for_integer;
 
 /// Counters of a sketch.
 const COUNTERS: usize = 1 << 10;
@@ -81,10 +82,28 @@ impl ColumnSketch {
         if first >= rows {
             return Ok(());
         }
-        let at: Int64Array = (first..rows)
-            .step_by(stride as usize)
-            .map(|row| row as i64)
-            .collect();
+        let sampled = (first..rows).step_by(stride as usize);
+        if *values.data_type() == self.data_type
+            && let Keys::Integers(sketch) = &mut self.keys
+        {
+            // Mostly so; of a large batch a few rows, so that taking them out would cost more.
+            macro_rules! count {
+                ($type:ty) => {{
+                    let values = values.as_primitive::<$type>();
+                    for row in sampled.clone().map(|row| row as usize) {
+                        self.sampled += 1;
+                        match values.is_valid(row) {
+                            true => sketch.add(&i64::from(values.value(row)), stride),
+                            false => self.nulls += stride,
+                        }
+                    }
+                }};
+            }
+            if for_integer!(values.data_type(), count).is_some() {
+                return Ok(());
+            }
+        }
+        let at: Int64Array = sampled.map(|row| row as i64).collect();
         let few = match stride {
             1 => values.clone(),
             _ => datafusion::arrow::compute::take(values, &at, None)?,

@@ -10,12 +10,15 @@ use datafusion::execution::memory_pool::MemoryReservation;
 
 use super::rows::RowCounts;
 use super::states::{empty_set, insert_values, write_pairs};
-use super::{Aggregator, State, positions};
+use super::{Aggregator, Measure, State, positions};
 use crate::fused::groups::Groups;
-use crate::fused::spill::{BatchFile, GroupFiles, PairFiles};
+use crate::fused::spill::{CHUNK, GroupFiles, PairFiles, WrittenFile};
 
 /// Groups stay array indices when memory is short if one of so many places has a group.
 const FILLED: usize = 4;
+
+/// Fewer pairs aren't cut: what a set takes at least doesn't become less by that.
+const LEAST_CUT: usize = if cfg!(test) { 1 << 12 } else { CHUNK };
 
 impl Aggregator {
     /// Whether arrays that don't fit would be as empty when they are full again, with so many groups.
@@ -69,56 +72,83 @@ impl Aggregator {
     pub(in crate::fused) fn count_pairs(
         &mut self,
         at: usize,
-        pairs: BatchFile,
+        pairs: &WrittenFile,
         numbers: &[u32],
         reservation: &MemoryReservation,
         context: &Arc<TaskContext>,
     ) -> Result<()> {
         let groups = self.groups.as_ref().map_or(0, Groups::len);
-        let held = self.size() + size_of_val(numbers);
-        let measure = &self.measures[at];
-        let (mut set, mut texts) = empty_set(measure, groups);
-        let mut files: Option<PairFiles> = None;
-        let mut found = vec![0u64; groups];
-        pairs.read(|batch| {
-            let rows = batch.column(0).as_primitive::<UInt32Type>().values();
-            let of: Vec<u32> = rows.iter().map(|row| numbers[*row as usize]).collect();
-            if let Some(files) = &mut files {
-                return files.write(&of, batch.column(1));
-            }
-            insert_values(&mut set, texts.as_deref_mut(), &of, batch.column(1), |_| {
-                true
-            })?;
-            let text_bytes = texts.as_ref().map_or(0, |texts| texts.size());
-            if reservation
-                .try_resize(held + set.size() + text_bytes)
-                .is_err()
-            {
-                let mut new = PairFiles::new(measure, context)?;
-                write_pairs(&mut set, &mut texts, |of, values| new.write(of, values))?;
-                (set, texts) = empty_set(measure, groups);
-                files = Some(new);
-                reservation.try_resize(held)?;
-            }
-            Ok(())
-        })?;
-        set.add_counts(&mut found);
-        for file in files.map_or(Vec::new(), PairFiles::into_files) {
-            set.clear();
-            texts = texts.map(|_| Box::default());
-            file.read(|batch| {
-                let of = batch.column(0).as_primitive::<UInt32Type>().values();
-                insert_values(&mut set, texts.as_deref_mut(), of, batch.column(1), |_| {
-                    true
-                })
-            })?;
-            set.add_counts(&mut found);
-        }
+        let mut counting = Counting {
+            measure: &self.measures[at],
+            held: self.size() + size_of_val(numbers),
+            reservation,
+            context,
+            found: vec![0; groups],
+        };
+        counting.add(pairs, Some(numbers), 0)?;
+        let found = counting.found;
         if let State::Distinct { counts, .. } = &mut self.states[at] {
             counts.resize(groups.max(counts.len()), 0);
             for (count, found) in counts.iter_mut().zip(found) {
                 *count += found as i64;
             }
+        }
+        Ok(())
+    }
+}
+
+/// Distinct values of a measure, counted from files.
+struct Counting<'a> {
+    measure: &'a Measure,
+    /// Bytes of all else that is reserved for.
+    held: usize,
+    reservation: &'a MemoryReservation,
+    context: &'a Arc<TaskContext>,
+    /// For each group.
+    found: Vec<u64>,
+}
+
+impl Counting<'_> {
+    /// Counts the pairs of a file, which have been cut so often: of groups, or of rows that have the
+    /// groups `numbers`. Few pairs, and those that were cut as often as may be, are held even if they
+    /// don't fit.
+    fn add(&mut self, pairs: &WrittenFile, numbers: Option<&[u32]>, cuts: u32) -> Result<()> {
+        let (mut set, mut texts) = empty_set(self.measure, self.found.len());
+        let mut files: Option<PairFiles> = None;
+        let mut held_rows = 0;
+        pairs.read(|batch| {
+            let rows = batch.column(0).as_primitive::<UInt32Type>().values();
+            let of_rows: Vec<u32>;
+            let of: &[u32] = match numbers {
+                Some(numbers) => {
+                    of_rows = rows.iter().map(|row| numbers[*row as usize]).collect();
+                    &of_rows
+                }
+                None => rows,
+            };
+            let values = batch.column(1);
+            if let Some(files) = &mut files {
+                return files.write(of, values);
+            }
+            insert_values(&mut set, texts.as_deref_mut(), of, values, |_| true)?;
+            held_rows += of.len();
+            let text_bytes = texts.as_ref().map_or(0, |texts| texts.size());
+            let bytes = self.held + set.size() + text_bytes;
+            if self.reservation.try_resize(bytes).is_err()
+                && held_rows > LEAST_CUT
+                && let Some(mut new) = PairFiles::new(self.measure, self.context, cuts)?
+            {
+                write_pairs(&mut set, &mut texts, |of, values| new.write(of, values))?;
+                (set, texts) = empty_set(self.measure, self.found.len());
+                files = Some(new);
+                self.reservation.try_resize(self.held)?;
+            }
+            Ok(())
+        })?;
+        set.add_counts(&mut self.found);
+        drop((set, texts));
+        for file in files.map_or(Vec::new(), PairFiles::into_files) {
+            self.add(&file.written()?, None, cuts + 1)?;
         }
         Ok(())
     }
