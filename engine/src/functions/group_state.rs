@@ -11,6 +11,9 @@ use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{Result, ScalarValue, exec_datafusion_err};
 use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
 
+/// States that are fetched before they are added to.
+const FETCHED: usize = 32;
+
 /// What is kept for one group. Merging must be associative and commutative to the bit.
 pub(super) trait GroupState: Default + Send + Sync + 'static {
     type Input: ArrowPrimitiveType;
@@ -19,6 +22,11 @@ pub(super) trait GroupState: Default + Send + Sync + 'static {
     type Params: Send + Sync + 'static;
 
     fn add(&mut self, value: <Self::Input as ArrowPrimitiveType>::Native);
+    /// Something that is stored where adding begins to read. States of which adding has branches that
+    /// depend on what it reads have it, so that many are fetched from memory at once beforehand.
+    fn peek(&self) -> u64 {
+        0
+    }
     fn encode(&self, out: &mut Vec<u8>);
     /// Merges an encoded state; `None` if the bytes are not one.
     fn merge(&mut self, state: &[u8]) -> Option<()>;
@@ -95,8 +103,14 @@ impl<S: GroupState> GroupsAccumulator for Groups<S> {
         let kept =
             |i: usize| values.is_valid(i) && opt_filter.is_none_or(|f| f.is_valid(i) && f.value(i));
         if values.null_count() == 0 && opt_filter.is_none() {
-            for (&group, &value) in group_indices.iter().zip(values.values()) {
-                self.states[group].add(value);
+            let values = values.values().chunks(FETCHED);
+            for (groups, values) in group_indices.chunks(FETCHED).zip(values) {
+                // Loads that don't depend on each other wait for memory together.
+                let peeked = groups.iter().map(|group| self.states[*group].peek());
+                std::hint::black_box(peeked.fold(0, |all, one| all ^ one));
+                for (&group, &value) in groups.iter().zip(values) {
+                    self.states[group].add(value);
+                }
             }
         } else {
             for (i, &group) in group_indices.iter().enumerate() {

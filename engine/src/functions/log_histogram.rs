@@ -60,6 +60,12 @@ impl LogHistogram {
         }
     }
 
+    /// Something that [`add`](Self::add) begins to read with.
+    #[inline]
+    pub(super) fn peek(&self) -> u64 {
+        self.first as u64
+    }
+
     #[cold]
     fn put_off(&mut self, bucket: i32) {
         let beside = self.beside.get_or_insert_default();

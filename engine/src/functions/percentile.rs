@@ -147,6 +147,10 @@ impl GroupState for HistogramState {
         self.0.add(value);
     }
 
+    fn peek(&self) -> u64 {
+        self.0.peek()
+    }
+
     fn encode(&self, out: &mut Vec<u8>) {
         self.0.encode(out);
     }

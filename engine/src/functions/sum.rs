@@ -288,6 +288,12 @@ pub(super) struct FloatTotal {
 }
 
 impl FloatTotal {
+    /// Something that [`add`](Self::add) begins to read with.
+    #[inline]
+    pub(super) fn peek(&self) -> u64 {
+        self.count
+    }
+
     #[inline]
     pub(super) fn add(&mut self, value: f64) {
         self.count += 1;
@@ -343,6 +349,10 @@ impl GroupState for FloatSum {
 
     fn add(&mut self, value: f64) {
         self.0.add(value);
+    }
+
+    fn peek(&self) -> u64 {
+        self.0.peek()
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
