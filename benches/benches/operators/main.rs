@@ -1,5 +1,6 @@
-//! Each operator by itself: lookups, counts, distinct counts, percentiles and the top of groups over
-//! skewed rows in memory; then files, of which only two columns are decoded, beside their ranking.
+//! Each operator by itself: lookups, joins in their place, counts, distinct counts, percentiles, groups
+//! that go to disk, the top of groups and the first rows of windows over skewed rows in memory; then
+//! files, of which only two columns are decoded, beside their ranking.
 //!
 //! Without `--bench`, as under `cargo test`, each runs once over few rows.
 
@@ -11,12 +12,13 @@ use std::sync::Arc;
 
 use anyhow::ensure;
 use criterion::{BatchSize, BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
-use datafusion::common::Column;
+use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::prelude::DataFrame;
 use rankmill_engine::fused::{FusedNode, KeySpec, LookupSpec, MeasureSpec};
 use rankmill_engine::rank::{RankNode, Ranking};
+use rankmill_engine::salted::SaltedJoinNode;
 use rankmill_engine::{Session, SessionOptions};
 use tokio::runtime::Runtime;
 
@@ -27,10 +29,13 @@ fn main() -> anyhow::Result<()> {
     let bench = Bench::new()?;
     let sizes = rows::register(&bench.session, rows)?;
     bench.lookups(&mut criterion, &sizes)?;
+    bench.joins(&mut criterion, &sizes)?;
     bench.counts(&mut criterion, &sizes)?;
     bench.distinct(&mut criterion, &sizes)?;
     bench.percentiles(&mut criterion, &sizes)?;
     bench.top(&mut criterion, &sizes)?;
+    bench.first_rows(&mut criterion, &sizes)?;
+    bench.spilled(&mut criterion, &sizes)?;
     bench.files(&mut criterion, rows as u64 * 2)?;
     criterion.final_summary();
     Ok(())
@@ -54,9 +59,14 @@ type Group<'a> = BenchmarkGroup<'a, WallTime>;
 
 impl Bench {
     fn new() -> anyhow::Result<Self> {
+        Self::with_memory(None)
+    }
+
+    fn with_memory(bytes: Option<usize>) -> anyhow::Result<Self> {
         let threads = std::thread::available_parallelism()?.get();
         let options = SessionOptions {
             threads: Some(threads),
+            memory_bytes: bytes,
             ..SessionOptions::default()
         };
         Ok(Self {
@@ -78,6 +88,25 @@ impl Bench {
             };
             let log = self.table("log")?;
             let plan = self.aggregation(log, &[], Some(lookup), &["count(*)"])?;
+            self.measure(&mut group, name, &plan)?;
+        }
+        group.finish();
+        Ok(())
+    }
+
+    /// The dimension of [`Self::lookups`] joined, as one that is too large for a table: its most
+    /// frequent key known and not.
+    fn joins(&self, criterion: &mut Criterion, sizes: &rows::Sizes) -> anyhow::Result<()> {
+        let mut group = group(criterion, "join", sizes.rows);
+        let hottest = ScalarValue::Int64(Some(0));
+        for (name, hot) in [("hot key known", vec![hottest]), ("not known", Vec::new())] {
+            let log = self.table("log")?.select_columns(&["sparse", "item"])?;
+            let users = self.table("users")?;
+            let users = users.select(vec![column("sparse").alias("key"), column("region")])?;
+            let (log, users) = (log.into_unoptimized_plan(), users.into_unoptimized_plan());
+            let join = SaltedJoinNode::try_new(log, users, column("sparse"), hot, 0)?;
+            let joined = DataFrame::new(self.session.context().state(), join.into_plan());
+            let plan = self.aggregation(joined, &["region"], None, &["count(*)"])?;
             self.measure(&mut group, name, &plan)?;
         }
         group.finish();
@@ -130,6 +159,39 @@ impl Bench {
             let items = self.table("items")?.into_unoptimized_plan();
             let plan = ranked(items, "item", "clicks", top)?;
             self.measure(&mut group, &top.to_string(), &plan)?;
+        }
+        group.finish();
+        Ok(())
+    }
+
+    /// A filter above a window, as SQL has the first rows of a group.
+    fn first_rows(&self, criterion: &mut Criterion, sizes: &rows::Sizes) -> anyhow::Result<()> {
+        let mut group = group(criterion, "first rows", sizes.rows);
+        for first in [10, 1_000] {
+            let sql = format!(
+                "SELECT date, item, clicks FROM (SELECT *, row_number() OVER
+                 (PARTITION BY date ORDER BY clicks DESC, item) AS place FROM items) AS placed
+                 WHERE place <= {first}"
+            );
+            let frame = self.session.context().sql(&sql);
+            let plan = self.runtime.block_on(frame)?.into_unoptimized_plan();
+            self.measure(&mut group, &first.to_string(), &plan)?;
+        }
+        group.finish();
+        Ok(())
+    }
+
+    /// Users by name with their items: with all the memory, and with a part of what they take.
+    fn spilled(&self, criterion: &mut Criterion, sizes: &rows::Sizes) -> anyhow::Result<()> {
+        let mut group = group(criterion, "groups", sizes.rows);
+        // Few rows fit whatever there is.
+        let short = (8 * sizes.rows).max(4 << 20);
+        for (name, memory) in [("in memory", None), ("on disk", Some(short))] {
+            let bench = Self::with_memory(memory)?;
+            rows::register(&bench.session, sizes.rows)?;
+            let log = bench.table("log")?;
+            let plan = bench.aggregation(log, &["name"], None, &["count(distinct item)"])?;
+            bench.measure(&mut group, name, &plan)?;
         }
         group.finish();
         Ok(())

@@ -115,6 +115,12 @@ impl Job {
         self
     }
 
+    /// Computing as a session does.
+    pub(crate) fn on(mut self, session: Session) -> Self {
+        self.session = session;
+        self
+    }
+
     /// With so many dates in a pass; by their size if none.
     pub(crate) fn in_passes_of(mut self, dates: Option<usize>) -> Self {
         self.request.dates_per_pass = dates.and_then(NonZeroUsize::new);

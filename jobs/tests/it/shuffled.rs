@@ -4,10 +4,10 @@ use datafusion::arrow::array::ArrayRef;
 use proptest::prelude::*;
 use rankmill_jobs::RunReport;
 
+use crate::check::config;
 use crate::job::{Job, epoch_day};
 use crate::lake::{Kind, Lake, Value, dates, ints, texts};
 use crate::layout::layout;
-use crate::ranking::config;
 use crate::scenario::scenario;
 
 /// Enough for all tables; for none.

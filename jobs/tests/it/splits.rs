@@ -2,10 +2,10 @@
 
 use proptest::prelude::*;
 
+use crate::check::config;
 use crate::job::Job;
 use crate::lake::{Lake, Value};
 use crate::layout::{Layout, layout};
-use crate::ranking::config;
 use crate::scenario::{Scenario, scenario};
 
 #[derive(PartialEq)]

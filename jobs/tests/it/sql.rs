@@ -2,10 +2,10 @@
 
 use proptest::prelude::*;
 
+use crate::check::config;
 use crate::exact;
 use crate::job::{Job, day};
 use crate::lake::{Lake, Value, floats, ints, rows_of, texts};
-use crate::ranking::config;
 
 type Row = (Option<&'static str>, Option<i64>, f64);
 

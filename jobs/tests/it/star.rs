@@ -2,9 +2,9 @@
 
 use proptest::prelude::*;
 
+use crate::check::config;
 use crate::job::{Job, day};
 use crate::lake::{Kind, Lake, Value, dates, floats, ints, texts};
-use crate::ranking::config;
 
 #[derive(Debug, Clone)]
 struct Click {

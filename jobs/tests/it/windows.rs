@@ -3,9 +3,9 @@
 use proptest::prelude::*;
 use rankmill_jobs::RunReport;
 
+use crate::check::config;
 use crate::job::{Job, day};
 use crate::lake::{Lake, Value, ints, texts};
-use crate::ranking::config;
 
 /// A day, a text, a key, and a value.
 type Row = (i64, Option<&'static str>, Option<i64>, Option<i64>);

@@ -309,7 +309,11 @@ async fn dimensions_too_large_for_tables_are_joined_on_a_cluster() {
 }
 
 /// Two executors with a slot each, in this process.
-async fn cluster_of_two(session: &Session, folder: &Path, planner: Planner) -> Arc<Cluster> {
+pub(crate) async fn cluster_of_two(
+    session: &Session,
+    folder: &Path,
+    planner: Planner,
+) -> Arc<Cluster> {
     let options = Options {
         bind: "127.0.0.1:0".parse().unwrap(),
         planner,

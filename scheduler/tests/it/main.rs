@@ -9,3 +9,22 @@
 
 mod cluster;
 mod faults;
+mod rankings;
+
+// Random rankings and what they should be, as the tests of jobs have them.
+#[path = "../../../jobs/tests/it/check.rs"]
+mod check;
+#[path = "../../../jobs/tests/it/exact.rs"]
+mod exact;
+#[path = "../../../jobs/tests/it/job.rs"]
+#[allow(dead_code, reason = "the tests of jobs do more with them")]
+mod job;
+#[path = "../../../jobs/tests/it/lake.rs"]
+#[allow(dead_code, reason = "the tests of jobs do more with them")]
+mod lake;
+#[path = "../../../jobs/tests/it/layout.rs"]
+mod layout;
+#[path = "../../../jobs/tests/it/oracle.rs"]
+mod oracle;
+#[path = "../../../jobs/tests/it/scenario.rs"]
+mod scenario;
