@@ -100,7 +100,7 @@ impl Job {
 
     /// With tables of dimensions up to so many bytes, and so much memory.
     pub(crate) fn limited(
-        mut self,
+        self,
         threads: usize,
         table_bytes: usize,
         memory_bytes: Option<usize>,
@@ -111,8 +111,7 @@ impl Job {
             memory_bytes,
             ..SessionOptions::default()
         };
-        self.session = Session::new(&options).unwrap();
-        self
+        self.on(Session::new(&options).unwrap())
     }
 
     /// Computing as a session does.

@@ -23,8 +23,11 @@ mod job;
 #[allow(dead_code, reason = "the tests of jobs do more with them")]
 mod lake;
 #[path = "../../../jobs/tests/it/layout.rs"]
+#[allow(dead_code, reason = "the tests of jobs do more with them")]
 mod layout;
 #[path = "../../../jobs/tests/it/oracle.rs"]
+#[allow(dead_code, reason = "the tests of jobs do more with them")]
 mod oracle;
 #[path = "../../../jobs/tests/it/scenario.rs"]
+#[allow(dead_code, reason = "the tests of jobs do more with them")]
 mod scenario;
