@@ -235,3 +235,52 @@ impl Entries<'_> {
         codes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use datafusion::arrow::array::{Int32Array, RecordBatch, RecordBatchOptions};
+    use datafusion::arrow::datatypes::Schema;
+
+    use super::*;
+    use crate::fused::dimension::Large;
+
+    /// A dimension of so many places from 5 on, some of them empty, with so many attributes.
+    fn dimension(places: u32, attributes: u32) -> Dimension {
+        let number = |at: u32| match at % 7 {
+            3 => NO_MATCH as u16,
+            _ => 2 + (at * 31 % attributes) as u16,
+        };
+        let options = RecordBatchOptions::new().with_row_count(Some(attributes as usize));
+        let schema = Arc::new(Schema::empty());
+        Dimension {
+            keys: Keys::Array {
+                base: 5,
+                numbers: Numbers::Halves((0..places).map(number).collect()),
+            },
+            large: Large::new(),
+            attributes: RecordBatch::try_new_with_options(schema, Vec::new(), &options).unwrap(),
+            repeated: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn codes_of_any_width_are_those_of_the_dimension() {
+        for (places, attributes) in [(5, 3), (100, 3), (101, 14), (101, 15), (99, 300)] {
+            let dimension = dimension(places, attributes);
+            let map: Vec<u32> = (0..attributes + 2).map(|n| n.saturating_sub(1)).collect();
+            let keys = (-3..places as i32 + 20).map(|key| (key % 11 != 0).then_some(key));
+            let keys: ArrayRef = Arc::new(keys.collect::<Int32Array>());
+            let composed = dimension.compose(&map).unwrap();
+            let is_narrow = matches!(composed.codes, Codes::Nibbles { .. });
+            assert_eq!(is_narrow, places > 8 && attributes <= 14);
+            let (mut found, mut lost) = (Vec::new(), Vec::new());
+            assert!(composed.look_up(&keys, &mut found, &mut lost));
+            let (mut expected, mut unmatched) = (Vec::new(), Vec::new());
+            let looked_up = dimension.look_up(&keys, &map, &mut expected, &mut unmatched);
+            looked_up.unwrap();
+            assert_eq!((found, lost), (expected, unmatched));
+        }
+    }
+}
