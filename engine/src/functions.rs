@@ -4,6 +4,7 @@
 //! averages add exactly and round once, percentiles count integers in fixed buckets.
 
 mod age_band;
+mod as_footers_say;
 mod avg;
 mod distinct;
 mod exact_float;
@@ -28,6 +29,7 @@ pub use log_histogram::LogHistogram;
 pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     vec![
         Arc::new(ScalarUDF::from(age_band::AgeBand::new())),
+        Arc::new(ScalarUDF::from(as_footers_say::AsFootersSay::new())),
         Arc::new(ScalarUDF::from(local_date::LocalDate::new())),
     ]
 }

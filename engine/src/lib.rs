@@ -27,5 +27,5 @@ pub mod work;
 pub use compute::{Compute, Computed, Embedded};
 pub use error::{ClusterFault, Error, Result, store_error_is_transient};
 pub use location::Location;
-pub use progress::{ScanProgress, scan_bytes, scan_progress};
+pub use progress::{LEFT_OUT_ROWS, ScanProgress, scan_bytes, scan_progress};
 pub use session::{Distributed, Session, SessionOptions};

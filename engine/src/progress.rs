@@ -8,12 +8,16 @@ use datafusion::datasource::source::DataSourceExec;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::MetricValue;
 
+/// The counter of rows that a scan left out after it decoded a condition's columns, as DataFusion's
+/// `ParquetFileMetrics` calls it.
+pub const LEFT_OUT_ROWS: &str = "pushdown_rows_pruned";
+
 /// Totals over the file scans of a plan.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct ScanProgress {
     /// Files read to the end (or found to hold nothing of use).
     pub files_done: usize,
-    /// Rows handed on by the scans.
+    /// Rows looked at: those handed on by the scans, and those that a condition within left out.
     pub rows: u64,
     /// Bytes read from the store.
     pub bytes: u64,
@@ -71,6 +75,7 @@ fn add(plan: &Arc<dyn ExecutionPlan>, progress: &mut ScanProgress) {
             MetricValue::Count { name, count } => match name.as_ref() {
                 "bytes_scanned" => progress.bytes += count.value() as u64,
                 "files_processed" => progress.files_done += count.value(),
+                LEFT_OUT_ROWS => progress.rows += count.value() as u64,
                 _ => {}
             },
             _ => {}

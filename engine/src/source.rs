@@ -1,6 +1,7 @@
 //! Sources: which files a table has, what they hold, and the table that DataFusion scans.
 
 mod broken;
+mod condition;
 mod listing;
 mod packing;
 mod schema;
@@ -17,7 +18,6 @@ use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::csv::CsvFormat;
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use datafusion::datasource::file_format::json::JsonFormat;
-use datafusion::datasource::file_format::parquet::ParquetFormat;
 
 /// Read from the end of a Parquet file at first: a footer mostly fits. DataFusion's 512 KiB are more
 /// than many files have in all.
@@ -71,9 +71,7 @@ impl Format {
     /// DataFusion's reader for files of this format and compression.
     fn reader(self, compression: FileCompressionType) -> Arc<dyn FileFormat> {
         match self {
-            Self::Parquet => {
-                Arc::new(ParquetFormat::default().with_metadata_size_hint(Some(FOOTER_BYTES)))
-            }
+            Self::Parquet => Arc::new(condition::reader(false)),
             Self::Csv { delimiter, header } => Arc::new(
                 CsvFormat::default()
                     .with_delimiter(delimiter)

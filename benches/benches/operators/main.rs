@@ -59,11 +59,10 @@ type Group<'a> = BenchmarkGroup<'a, WallTime>;
 
 impl Bench {
     fn new() -> anyhow::Result<Self> {
-        Self::with_memory(None)
+        Self::with_memory(std::thread::available_parallelism()?.get(), None)
     }
 
-    fn with_memory(bytes: Option<usize>) -> anyhow::Result<Self> {
-        let threads = std::thread::available_parallelism()?.get();
+    fn with_memory(threads: usize, bytes: Option<usize>) -> anyhow::Result<Self> {
         let options = SessionOptions {
             threads: Some(threads),
             memory_bytes: bytes,
@@ -187,7 +186,8 @@ impl Bench {
         // Few rows fit whatever there is.
         let short = (8 * sizes.rows).max(4 << 20);
         for (name, memory) in [("in memory", None), ("on disk", Some(short))] {
-            let bench = Self::with_memory(memory)?;
+            // Of one thread: with a limit of memory the planner would take a single task.
+            let bench = Self::with_memory(1, memory)?;
             rows::register(&bench.session, sizes.rows)?;
             let log = bench.table("log")?;
             let plan = bench.aggregation(log, &["name"], None, &["count(distinct item)"])?;

@@ -158,6 +158,7 @@ impl GroupState for FloatAvg {
         self.0.add(value);
     }
 
+    const PEEKS: bool = true;
     fn peek(&self) -> u64 {
         self.0.peek()
     }

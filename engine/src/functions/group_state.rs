@@ -22,8 +22,10 @@ pub(super) trait GroupState: Default + Send + Sync + 'static {
     type Params: Send + Sync + 'static;
 
     fn add(&mut self, value: <Self::Input as ArrowPrimitiveType>::Native);
-    /// Something that is stored where adding begins to read. States of which adding has branches that
-    /// depend on what it reads have it, so that many are fetched from memory at once beforehand.
+    /// Whether [`peek`](Self::peek) is worth it: where adding has branches that depend on what it
+    /// reads, many states are fetched from memory at once beforehand.
+    const PEEKS: bool = false;
+    /// Something that is stored where adding begins to read.
     fn peek(&self) -> u64 {
         0
     }
@@ -106,8 +108,10 @@ impl<S: GroupState> GroupsAccumulator for Groups<S> {
             let values = values.values().chunks(FETCHED);
             for (groups, values) in group_indices.chunks(FETCHED).zip(values) {
                 // Loads that don't depend on each other wait for memory together.
-                let peeked = groups.iter().map(|group| self.states[*group].peek());
-                std::hint::black_box(peeked.fold(0, |all, one| all ^ one));
+                if S::PEEKS {
+                    let peeked = groups.iter().map(|group| self.states[*group].peek());
+                    std::hint::black_box(peeked.fold(0, |all, one| all ^ one));
+                }
                 for (&group, &value) in groups.iter().zip(values) {
                     self.states[group].add(value);
                 }

@@ -147,6 +147,7 @@ impl GroupState for HistogramState {
         self.0.add(value);
     }
 
+    const PEEKS: bool = true;
     fn peek(&self) -> u64 {
         self.0.peek()
     }

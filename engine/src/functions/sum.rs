@@ -351,6 +351,7 @@ impl GroupState for FloatSum {
         self.0.add(value);
     }
 
+    const PEEKS: bool = true;
     fn peek(&self) -> u64 {
         self.0.peek()
     }

@@ -23,7 +23,7 @@ use super::dimension::{Composed, Dimension, FIRST_ROW, dimension};
 use super::groups::KeySource;
 use crate::skew::{ColumnSketch, HotColumn, Role, TOLD_KEYS};
 
-/// A table for a date is composed when it has one row for so many places.
+/// A table for a date is composed when it, or the date before, has one row for so many places.
 const PLACES_PER_ROW: usize = 8;
 /// Beyond so many runs of equal dates a batch is sorted by date first.
 const MAX_RUNS: usize = 16;
@@ -48,7 +48,7 @@ struct Attributes {
     dimension: Arc<Dimension>,
     /// For each date the number of the attributes of each row of the dimension's.
     maps: HashMap<Option<i32>, Arc<Vec<u32>>>,
-    /// The same for one date and each key, made when the date has rows enough to be worth it.
+    /// The same for one date and each key, where there are rows enough to be worth it.
     composed: Option<(Option<i32>, Composed)>,
     /// A date, and how many of its rows came.
     seen: (Option<i32>, usize),
@@ -393,6 +393,7 @@ impl Attributes {
         }
         let map = self.map(lookup, date)?;
         if let Some(places) = self.dimension.places()
+            && Composed::takes(keys.data_type())
             && self.is_worth_composing(places)
             && let Some(composed) = self.dimension.compose(&map)
         {

@@ -35,7 +35,7 @@ const MOST_CUTS: u32 = 3;
 pub(super) const CHUNK: usize = 1 << 16;
 
 /// Batches in a file of its own, which is there when the first is written: descriptors are few.
-pub(super) struct BatchFile {
+struct BatchFile {
     schema: SchemaRef,
     context: Arc<TaskContext>,
     open: Option<Open>,
@@ -71,7 +71,7 @@ impl BatchFile {
     }
 
     /// Ends writing.
-    pub(super) fn written(self) -> Result<WrittenFile> {
+    fn written(self) -> Result<WrittenFile> {
         let Some(Open { file, mut writer }) = self.open else {
             return Ok(WrittenFile(None));
         };
@@ -124,15 +124,23 @@ pub(super) struct Place {
     row: u32,
 }
 
-/// Groups with their aggregates and distinct values.
+/// Groups with their aggregates and distinct values, being written.
 pub(super) struct GroupFiles {
     definition: Arc<Definition>,
     context: Arc<TaskContext>,
-    files: std::vec::IntoIter<GroupFile>,
+    files: Vec<GroupFile>,
     /// How often the groups have been cut before.
     cuts: u32,
+}
+
+/// The groups of [`GroupFiles`], to be brought together.
+pub(super) struct GroupParts {
+    definition: Arc<Definition>,
+    context: Arc<TaskContext>,
+    files: std::vec::IntoIter<WrittenGroups>,
+    cuts: u32,
     /// Those of a file that didn't fit, cut anew.
-    within: Option<Box<GroupFiles>>,
+    within: Option<Box<GroupParts>>,
     were_cut_anew: bool,
 }
 
@@ -168,12 +176,10 @@ impl GroupFiles {
             })
         });
         Ok(Self {
-            files: files.collect::<Result<Vec<_>>>()?.into_iter(),
+            files: files.collect::<Result<_>>()?,
             definition: Arc::clone(definition),
             context: Arc::clone(context),
             cuts,
-            within: None,
-            were_cut_anew: false,
         })
     }
 
@@ -190,7 +196,7 @@ impl GroupFiles {
             .chain(states.into_iter().flatten())
             .collect();
         let mut places = Vec::with_capacity(rows);
-        let files = self.files.as_mut_slice();
+        let files = &mut self.files;
         let mut ends: Vec<u32> = files.iter().map(|file| file.rows).collect();
         for hash in &hashes {
             let file = file_of(*hash, self.cuts);
@@ -223,7 +229,7 @@ impl GroupFiles {
     ) -> Result<()> {
         let rows = UInt32Array::from_iter_values(groups.iter().map(|place| place.row));
         let columns: [ArrayRef; 2] = [Arc::new(rows), Arc::clone(values)];
-        let files = self.files.as_mut_slice();
+        let files = &mut self.files;
         let file = |row: usize| groups[row].file as usize;
         scatter(
             &columns,
@@ -238,6 +244,21 @@ impl GroupFiles {
         )
     }
 
+    /// Ends writing, all files at once: one that is written takes two descriptors and a buffer.
+    pub(super) fn into_parts(self) -> Result<GroupParts> {
+        let files = self.files.into_iter().map(GroupFile::written);
+        Ok(GroupParts {
+            files: files.collect::<Result<Vec<_>>>()?.into_iter(),
+            definition: self.definition,
+            context: self.context,
+            cuts: self.cuts,
+            within: None,
+            were_cut_anew: false,
+        })
+    }
+}
+
+impl GroupParts {
     /// The groups of the next file, or of a part of it, brought together and counted; none after the
     /// last.
     ///
@@ -249,12 +270,12 @@ impl GroupFiles {
                 if let Some(merged) = within.next(reservation)? {
                     return Ok(Some(merged));
                 }
+                self.were_cut_anew |= within.were_cut_anew;
                 self.within = None;
             }
             let Some(file) = self.files.next() else {
                 return Ok(None);
             };
-            let file = file.written()?;
             match self.merge(&file, reservation)? {
                 Some(merged) => return Ok(Some(merged)),
                 None => {
@@ -265,7 +286,7 @@ impl GroupFiles {
         }
     }
 
-    /// Whether a file's groups didn't fit the memory.
+    /// Whether a file's groups, or a part of their distinct values, didn't fit the memory.
     pub(super) fn were_cut_anew(&self) -> bool {
         self.were_cut_anew
     }
@@ -273,20 +294,24 @@ impl GroupFiles {
     /// Brings the groups of a file together and counts them; none if they don't fit the memory but
     /// may do so in parts.
     fn merge(
-        &self,
+        &mut self,
         file: &WrittenGroups,
         reservation: &MemoryReservation,
     ) -> Result<Option<Aggregator>> {
         let definition = &self.definition;
         let mut merged = Aggregator::hashed(definition.key_sources(), definition.measures())?;
+        let has_pairs = file.has_pairs();
+        let mut is_one = true;
         let mut numbers: Vec<u32> = Vec::new();
         let read = file.groups.read(|batch| {
             let (keys, states) = definition.states(batch.columns(), true)?;
             merged.merge(&keys, &states, batch.num_rows())?;
-            numbers.extend(merged.last_numbers());
+            is_one &= merged.last_numbers().iter().all(|number| *number == 0);
+            if has_pairs {
+                numbers.extend(merged.last_numbers());
+            }
             reservation.try_resize(merged.size() + numbers.capacity() * size_of::<u32>())
         });
-        let is_one = numbers.iter().all(|number| *number == 0);
         match read {
             Err(full) if is_short(&full) && !is_one && self.cuts < MOST_CUTS => {
                 reservation.free();
@@ -296,7 +321,8 @@ impl GroupFiles {
         }
         for (at, pairs) in file.pairs.iter().enumerate() {
             if let Some(pairs) = pairs {
-                merged.count_pairs(at, pairs, &numbers, reservation, &self.context)?;
+                self.were_cut_anew |=
+                    merged.count_pairs(at, pairs, &numbers, reservation, &self.context)?;
             }
         }
         Ok(Some(merged))
@@ -304,8 +330,8 @@ impl GroupFiles {
 
     /// The same groups by further bits of their hashes.
     fn cut_anew(&self, file: WrittenGroups, reservation: &MemoryReservation) -> Result<Self> {
-        let mut parts = Self::cut(&self.definition, &self.context, self.cuts + 1)?;
-        let has_pairs = file.pairs.iter().any(Option::is_some);
+        let mut parts = GroupFiles::cut(&self.definition, &self.context, self.cuts + 1)?;
+        let has_pairs = file.has_pairs();
         let mut places: Vec<Place> = Vec::new();
         file.groups.read(|batch| {
             let (keys, states) = self.definition.states(batch.columns(), true)?;
@@ -324,7 +350,7 @@ impl GroupFiles {
             })?;
         }
         reservation.free();
-        Ok(parts)
+        parts.into_parts()
     }
 }
 
@@ -343,6 +369,14 @@ impl GroupFile {
 struct WrittenGroups {
     groups: WrittenFile,
     pairs: Vec<Option<WrittenFile>>,
+}
+
+impl WrittenGroups {
+    /// Whether there are distinct values that aren't counted yet.
+    fn has_pairs(&self) -> bool {
+        let mut pairs = self.pairs.iter().flatten();
+        pairs.any(|pairs| pairs.0.is_some())
+    }
 }
 
 /// Pairs of a group's number and a value, by the value's hash.
@@ -379,9 +413,9 @@ impl PairFiles {
         })
     }
 
-    /// The files: all repetitions of a pair lie in one.
-    pub(super) fn into_files(self) -> Vec<BatchFile> {
-        self.files
+    /// Ends writing. All repetitions of a pair lie in one of the files.
+    pub(super) fn written(self) -> Result<Vec<WrittenFile>> {
+        self.files.into_iter().map(BatchFile::written).collect()
     }
 }
 
@@ -390,9 +424,10 @@ fn is_short(error: &DataFusionError) -> bool {
     matches!(error.find_root(), DataFusionError::ResourcesExhausted(_))
 }
 
-/// By bits that have not chosen the task, nor the file of a cut before, already.
+/// By bits that have not chosen the file of a cut before already, nor the task: the low ones choose
+/// that, or those from the 32nd on (`aggregator::states`).
 fn file_of(hash: u64, cuts: u32) -> usize {
-    (hash >> (48 - cuts * FILE_BITS)) as usize % FILES
+    (hash >> (u64::BITS - (cuts + 1) * FILE_BITS)) as usize % FILES
 }
 
 /// Gives `write` for each file the rows that go there.

@@ -90,6 +90,7 @@ pub(super) struct Task {
     told: (ExecutionPlanMetricsSet, usize),
     /// Whether it has told that memory was short.
     noted: Once,
+    noted_cut: Once,
     reservation: MemoryReservation,
     context: Arc<TaskContext>,
     /// Where groups go, day by day, instead of being sent.
@@ -124,6 +125,7 @@ impl Task {
             rows: MetricBuilder::new(metrics).counter(INPUT_ROWS, partition),
             told: (metrics.clone(), partition),
             noted: Once::new(),
+            noted_cut: Once::new(),
             reservation: consumer.register(context.memory_pool()),
             context: Arc::clone(context),
             days: None,
@@ -350,20 +352,22 @@ impl Task {
     }
 
     /// Brings together what went to disk, a part at a time.
-    async fn unspill(&self, mut files: GroupFiles, output: &Output) -> Result<()> {
+    async fn unspill(&self, files: GroupFiles, output: &Output) -> Result<()> {
+        let mut parts = files.into_parts()?;
         loop {
             let next = {
                 let _timer = self.metrics.elapsed_compute().timer();
-                files.next(&self.reservation)?
+                parts.next(&self.reservation)?
             };
             match next {
                 Some(merged) => self.send_merged(merged, output).await?,
                 None => break,
             }
         }
-        if files.were_cut_anew() {
+        if parts.were_cut_anew() {
             let (metrics, partition) = &self.told;
-            note(metrics, *partition, CUT_ANEW);
+            self.noted_cut
+                .call_once(|| note(metrics, *partition, CUT_ANEW));
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::metrics::told;
 use super::{SkewReport, Spread, decisions};
 use crate::fused::FusedExec;
+use crate::progress::LEFT_OUT_ROWS;
 use crate::rank::RankExec;
 
 /// What operators call the time that they work, besides `elapsed_compute`: scans of files, and
@@ -209,6 +210,9 @@ fn stage(operators: &[Operator]) -> Option<Stage> {
                 }
                 MetricValue::Count { name, count } if name == "bytes_scanned" => {
                     task.bytes += count.value() as u64;
+                }
+                MetricValue::Count { name, count } if name == LEFT_OUT_ROWS => {
+                    task.rows += count.value() as u64;
                 }
                 MetricValue::Count { name, count } if name == INPUT_ROWS => {
                     *taken.entry(partition).or_default() += count.value() as u64;

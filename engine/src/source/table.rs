@@ -14,13 +14,17 @@ use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder};
 use datafusion::datasource::table_schema::TableSchema;
+use datafusion::execution::cache::cache_manager::FileMetadataCache;
 use datafusion::execution::object_store::ObjectStoreUrl;
-use datafusion::logical_expr::{Expr, TableType};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::parquet::file::metadata::ParquetMetaData;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::{ExecutionPlan, Partitioning};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use object_store::{ObjectMeta, ObjectStore};
 
+use super::condition::{self, Estimate};
 use super::listing::{SourceFile, SourcePath};
 use super::packing::{Packed, Piece, RowGroup, pack, pack_dates, row_groups, text_parts};
 use super::{FOOTER_BYTES, Format, schema, strip_compression};
@@ -40,6 +44,7 @@ const CONCURRENT_FOOTERS: usize = 16;
 pub struct SourceTable {
     store_url: ObjectStoreUrl,
     base: Location,
+    format: Format,
     reader: Arc<dyn FileFormat>,
     compression: FileCompressionType,
     table_schema: TableSchema,
@@ -144,15 +149,13 @@ impl SourceTable {
                 let opened = async {
                     let (statistics, row_groups) = match format {
                         Format::Parquet => {
-                            // One look at the footer for both. It was read for the schema, and comes
-                            // from the cache unless that is full.
-                            let footer = DFParquetMetadata::new(store.as_ref(), &file.meta)
-                                .with_metadata_size_hint(Some(FOOTER_BYTES))
-                                .with_file_metadata_cache(Some(Arc::clone(footers)));
-                            let footer = footer.fetch_metadata().await?;
-                            let statistics = DFParquetMetadata::statistics_from_parquet_metadata(
-                                &footer, columns,
-                            )?;
+                            // One look at the footer for both. It was read for the schema before.
+                            let footer = footer(store.as_ref(), &file.meta, footers).await?;
+                            let mut statistics =
+                                DFParquetMetadata::statistics_from_parquet_metadata(
+                                    &footer, columns,
+                                )?;
+                            forget_partial_bounds(&mut statistics, &footer, columns);
                             (statistics, row_groups(footer.as_ref(), columns))
                         }
                         // Neither says anything before it is read.
@@ -178,6 +181,7 @@ impl SourceTable {
         Ok(Self {
             store_url: base.object_store_url()?,
             base,
+            format,
             reader,
             compression,
             table_schema,
@@ -330,6 +334,33 @@ impl SourceTable {
         (dates().min().map(scalar), dates().max().map(scalar))
     }
 
+    /// Whether by the footers much is left out by a condition.
+    async fn leaves_much_out(
+        &self,
+        state: &dyn CatalogSession,
+        filters: &[Expr],
+    ) -> DataFusionResult<bool> {
+        if self.format != Format::Parquet {
+            return Ok(false);
+        }
+        let Some(mut estimate) = Estimate::new(state, filters, self.schema()) else {
+            return Ok(false);
+        };
+        let runtime = state.runtime_env();
+        let store = runtime.object_store(&self.store_url)?;
+        let footers = runtime.cache_manager.get_file_metadata_cache();
+        let read = self.files.iter().map(|open| {
+            let (store, footers) = (Arc::clone(&store), &footers);
+            async move { footer(store.as_ref(), &open.file.meta, footers).await }.boxed()
+        });
+        let read: Vec<_> = read.collect();
+        let mut read = stream::iter(read).buffered(CONCURRENT_FOOTERS);
+        while let Some(footer) = read.try_next().await? {
+            estimate.add(&footer);
+        }
+        Ok(estimate.leaves_much_out())
+    }
+
     /// Whether rows have dates by their files.
     fn has_dates(&self) -> bool {
         !self.table_schema.table_partition_cols().is_empty()
@@ -359,11 +390,24 @@ impl TableProvider for SourceTable {
         TableType::Base
     }
 
+    /// A condition is checked by a filter above the scan, unless the scan takes it on when the plan
+    /// is optimized (see [`condition`]).
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> DataFusionResult<Vec<TableProviderFilterPushDown>> {
+        let support = match self.format {
+            Format::Parquet => TableProviderFilterPushDown::Inexact,
+            Format::Csv { .. } | Format::Json => TableProviderFilterPushDown::Unsupported,
+        };
+        Ok(vec![support; filters.len()])
+    }
+
     async fn scan(
         &self,
         state: &dyn CatalogSession,
         projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
+        filters: &[Expr],
         limit: Option<usize>,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         if self.files.is_empty() {
@@ -387,7 +431,11 @@ impl TableProvider for SourceTable {
             })
             .collect::<Vec<_>>();
         let partitioning = Partitioning::UnknownPartitioning(groups.len());
-        let source = self.reader.file_source(self.table_schema.clone());
+        let reader = match self.leaves_much_out(state, filters).await? {
+            true => Arc::new(condition::reader(true)),
+            false => Arc::clone(&self.reader),
+        };
+        let source = reader.file_source(self.table_schema.clone());
         let config = FileScanConfigBuilder::new(self.store_url.clone(), source)
             .with_file_groups(groups)
             .with_statistics(self.statistics_of_all())
@@ -397,11 +445,46 @@ impl TableProvider for SourceTable {
             // Else a partition that is idle takes files of others, and dates are torn apart.
             .with_output_partitioning(whole_dates.then_some(partitioning))
             .build();
-        self.reader.create_physical_plan(state, config).await
+        reader.create_physical_plan(state, config).await
     }
 
     fn statistics(&self) -> Option<Statistics> {
         Some(self.statistics_of_all())
+    }
+}
+
+/// What stands at the end of a Parquet file. It comes from the cache unless that is full.
+async fn footer(
+    store: &dyn ObjectStore,
+    meta: &ObjectMeta,
+    cache: &Arc<FileMetadataCache>,
+) -> DataFusionResult<Arc<ParquetMetaData>> {
+    let footer = DFParquetMetadata::new(store, meta)
+        .with_metadata_size_hint(Some(FOOTER_BYTES))
+        .with_file_metadata_cache(Some(Arc::clone(cache)));
+    footer.fetch_metadata().await
+}
+
+/// Takes away the smallest and the largest value of columns of which a row group doesn't state its
+/// own: DataFusion takes those of the others for the file's.
+fn forget_partial_bounds(statistics: &mut Statistics, footer: &ParquetMetaData, schema: &Schema) {
+    for group in footer.row_groups() {
+        for leaf in group.columns() {
+            let name = leaf.column_path().parts().first();
+            let column = name.and_then(|name| schema.column_with_name(name));
+            let Some((at, _)) = column else {
+                continue;
+            };
+            let states = leaf.statistics().is_some_and(|leaf| {
+                let only_nulls = leaf.null_count_opt() == u64::try_from(group.num_rows()).ok();
+                only_nulls || leaf.min_bytes_opt().is_some() && leaf.max_bytes_opt().is_some()
+            });
+            if !states {
+                let column = &mut statistics.column_statistics[at];
+                column.min_value = Precision::Absent;
+                column.max_value = Precision::Absent;
+            }
+        }
     }
 }
 

@@ -70,11 +70,35 @@ impl Compiler<'_> {
         table: SourceTable,
         days: &[NaiveDate],
     ) -> Result<DataFrame> {
-        let frame = self.frame(input, table)?;
-        match input.date_column() {
-            Some((column, zone)) => self.with_local_date(input, frame, column, zone, days),
-            None => Ok(frame),
+        let Some((column, zone)) = input.date_column() else {
+            return self.frame(input, table);
+        };
+        // By texts no file is left out.
+        let stated = table.range(column);
+        let stated = stated.filter(|ends| ends.0.data_type().is_temporal());
+        let mut frame = self.frame(input, table)?;
+        if let Some(ends) = stated {
+            frame = self.as_footers_say(input, frame, column, ends.into())?;
         }
+        self.with_local_date(input, frame, column, zone, days)
+    }
+
+    /// The same rows, or an error: files were left out by what their footers say of a column, so no
+    /// row may lie elsewhere. Comes first, to see all rows.
+    fn as_footers_say(
+        &self,
+        input: &Input,
+        frame: DataFrame,
+        name: &str,
+        stated: [ScalarValue; 2],
+    ) -> Result<DataFrame> {
+        let column = self.column(&format!("{}.date.column", input.field), name, &frame)?;
+        let [least, most] = stated.map(|end| Expr::Literal(end, None));
+        let place = lit(input.source.base().to_string());
+        let function = self.context.udf("as_footers_say");
+        function
+            .and_then(|function| frame.filter(function.call(vec![column, least, most, place])))
+            .map_err(|e| self.plan_error(e))
     }
 
     fn with_local_date(
@@ -94,7 +118,7 @@ impl Compiler<'_> {
         };
         match &data_type {
             DataType::Timestamp(unit, tz) => {
-                // Bounds on the column itself let row groups be skipped; `date` decides.
+                // By bounds on the column itself much of a file may be left undecoded; `date` decides.
                 if let [first, .., last] | [first @ last] = days {
                     let bound = |us| timestamp(us, *unit, tz.clone());
                     let start = bound(day_bounds_us(*first, zone).0);

@@ -5,6 +5,9 @@
 mod check;
 mod declared;
 mod exact;
+#[path = "../../../engine/src/fused/tests/footer.rs"]
+mod footer;
+mod footers;
 mod inspect;
 mod job;
 mod lake;

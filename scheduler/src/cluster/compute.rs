@@ -18,7 +18,8 @@ use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use rankmill_engine::skew::{SkewReport, decisions};
 use rankmill_engine::{
-    ClusterFault, Compute, Computed, Embedded, Error, Result, ScanProgress, Session, scan_bytes,
+    ClusterFault, Compute, Computed, Embedded, Error, LEFT_OUT_ROWS, Result, ScanProgress, Session,
+    scan_bytes,
 };
 
 use super::collect::{FetchError, fetch};
@@ -370,7 +371,9 @@ fn add_stage(stage: &ExecutionStage, sighting: &mut Sighting, progress: &mut Sca
     for metrics in metrics.unwrap_or_default() {
         if let Some(bytes) = metrics.sum_by_name("bytes_scanned") {
             progress.bytes += bytes.as_usize() as u64;
-            progress.rows += metrics.output_rows().unwrap_or(0) as u64;
+            let left_out = metrics.sum_by_name(LEFT_OUT_ROWS);
+            let left_out = left_out.map_or(0, |rows| rows.as_usize());
+            progress.rows += (metrics.output_rows().unwrap_or(0) + left_out) as u64;
         }
         if let Some(files) = metrics.sum_by_name("files_processed") {
             progress.files_done += files.as_usize();

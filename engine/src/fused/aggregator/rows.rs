@@ -7,7 +7,7 @@
 #[derive(Default)]
 pub(super) struct RowCounts {
     low: Vec<u8>,
-    /// As long as it has to be, not as `low`.
+    /// Up to the last group that carried.
     high: Vec<i64>,
 }
 
@@ -23,7 +23,7 @@ impl RowCounts {
             let count = &mut low[*group as usize];
             *count = count.wrapping_add(1);
             if *count == 0 {
-                carry(&mut self.high, *group as usize, len);
+                carry(&mut self.high, *group as usize);
             }
         }
     }
@@ -52,9 +52,9 @@ impl RowCounts {
 /// Not a part of the loop: its registers are.
 #[cold]
 #[inline(never)]
-fn carry(high: &mut Vec<i64>, group: usize, groups: usize) {
+fn carry(high: &mut Vec<i64>, group: usize) {
     if group >= high.len() {
-        high.resize(groups, 0);
+        high.resize(group + 1, 0);
     }
     high[group] += CARRIED;
 }

@@ -18,7 +18,9 @@ use crate::fused::spill::{CHUNK, GroupFiles, PairFiles, WrittenFile};
 const FILLED: usize = 4;
 
 /// Fewer pairs aren't cut: what a set takes at least doesn't become less by that.
-const LEAST_CUT: usize = if cfg!(test) { 1 << 12 } else { CHUNK };
+const LEAST_CUT: usize = if cfg!(test) { 1 << 8 } else { CHUNK };
+/// Unless their texts take more.
+const LEAST_TEXT_BYTES: usize = LEAST_CUT << 4;
 
 impl Aggregator {
     /// Whether arrays that don't fit would be as empty when they are full again, with so many groups.
@@ -68,7 +70,8 @@ impl Aggregator {
     }
 
     /// Counts the distinct values of a measure that lie in a file, beside the rows `numbers` of
-    /// groups. Where they outgrow the memory they are written once more, by their own hash.
+    /// groups. Where they outgrow the memory they are written once more, by their own hash; whether
+    /// parts of those had to be written again.
     pub(in crate::fused) fn count_pairs(
         &mut self,
         at: usize,
@@ -76,7 +79,7 @@ impl Aggregator {
         numbers: &[u32],
         reservation: &MemoryReservation,
         context: &Arc<TaskContext>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let groups = self.groups.as_ref().map_or(0, Groups::len);
         let mut counting = Counting {
             measure: &self.measures[at],
@@ -84,16 +87,21 @@ impl Aggregator {
             reservation,
             context,
             found: vec![0; groups],
+            were_cut_anew: false,
         };
         counting.add(pairs, Some(numbers), 0)?;
-        let found = counting.found;
+        let Counting {
+            found,
+            were_cut_anew,
+            ..
+        } = counting;
         if let State::Distinct { counts, .. } = &mut self.states[at] {
             counts.resize(groups.max(counts.len()), 0);
             for (count, found) in counts.iter_mut().zip(found) {
                 *count += found as i64;
             }
         }
-        Ok(())
+        Ok(were_cut_anew)
     }
 }
 
@@ -106,6 +114,8 @@ struct Counting<'a> {
     context: &'a Arc<TaskContext>,
     /// For each group.
     found: Vec<u64>,
+    /// Whether what had been cut once was cut again.
+    were_cut_anew: bool,
 }
 
 impl Counting<'_> {
@@ -135,20 +145,21 @@ impl Counting<'_> {
             let text_bytes = texts.as_ref().map_or(0, |texts| texts.size());
             let bytes = self.held + set.size() + text_bytes;
             if self.reservation.try_resize(bytes).is_err()
-                && held_rows > LEAST_CUT
+                && (held_rows > LEAST_CUT || text_bytes > LEAST_TEXT_BYTES)
                 && let Some(mut new) = PairFiles::new(self.measure, self.context, cuts)?
             {
                 write_pairs(&mut set, &mut texts, |of, values| new.write(of, values))?;
                 (set, texts) = empty_set(self.measure, self.found.len());
                 files = Some(new);
+                self.were_cut_anew |= cuts > 0;
                 self.reservation.try_resize(self.held)?;
             }
             Ok(())
         })?;
         set.add_counts(&mut self.found);
         drop((set, texts));
-        for file in files.map_or(Vec::new(), PairFiles::into_files) {
-            self.add(&file.written()?, None, cuts + 1)?;
+        for file in files.map_or(Ok(Vec::new()), PairFiles::written)? {
+            self.add(&file, None, cuts + 1)?;
         }
         Ok(())
     }

@@ -74,6 +74,16 @@ pub(in crate::fused) struct Composed {
 }
 
 impl Composed {
+    /// Whether keys of a type can be looked up here.
+    pub(in crate::fused) fn takes(keys: &DataType) -> bool {
+        macro_rules! takes {
+            ($type:ty) => {
+                true
+            };
+        }
+        for_integer!(keys, takes).is_some()
+    }
+
     /// As [`Dimension::look_up`]; false if keys of this type can't be looked up here.
     pub(in crate::fused) fn look_up(
         &self,

@@ -1,0 +1,84 @@
+//! Logs whose date is in a column, with footers that say too little of it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, Int64Array, TimestampMillisecondArray};
+use datafusion::parquet::file::statistics::Statistics;
+
+use crate::footer::restate;
+use crate::job::{Job, epoch_day};
+use crate::lake::{Lake, Value};
+
+const SPEC: &str = "
+version: 1
+name: test
+source: { path: '{lake}/log/', date: { column: at } }
+ranking:
+  item: item
+  measures: { clicks: count(*) }
+  order_by: [clicks]
+  top: 10
+output: { path: '{lake}/out/' }
+";
+
+/// Milliseconds since 1970 in the middle of a day.
+fn noon(day: i64) -> i64 {
+    epoch_day(day) * 86_400_000 + 43_200_000
+}
+
+/// A file with an item for each of the days, one row group a day. What its footer says of their times
+/// is written anew.
+fn write(lake: &Lake, days: &[i64], stated: impl Fn(usize) -> Option<[i64; 2]>) {
+    let items: ArrayRef = Arc::new(Int64Array::from(days.to_vec()));
+    let times = days.iter().map(|day| noon(*day));
+    let times: ArrayRef = Arc::new(TimestampMillisecondArray::from_iter_values(times));
+    let file = "log/a.parquet";
+    lake.write(file, &[("item", items), ("at", times)], 1);
+    restate(&Path::new(lake.path()).join(file), |group, column| {
+        let [min, max] = match column {
+            "at" => stated(group)?,
+            _ => [days[group]; 2],
+        };
+        let statistics = Statistics::int64(Some(min), Some(max), None, Some(0), false);
+        Some(statistics)
+    });
+}
+
+/// A day doesn't get the rows that a file doesn't own to; where the file is read, that is seen.
+#[test]
+fn a_time_that_the_footer_denies_is_an_error() {
+    for denied in [0, 2] {
+        let lake = Lake::new();
+        write(&lake, &[1, 1, denied], |_| Some([noon(1); 2]));
+        let job = Job::new(&lake, SPEC);
+        let error = job.error(&[1]);
+        for part in ["log", "2026-01-0", "statistics"] {
+            assert!(error.contains(part), "{error}");
+        }
+        assert!(job.batch(1).is_none());
+    }
+}
+
+/// A row group that says nothing is no lie: its rows may have any time.
+#[test]
+fn a_row_group_without_statistics_is_read() {
+    let lake = Lake::new();
+    let days = [0, 1, 2];
+    write(&lake, &days, |group| {
+        (group != 1).then_some([noon(days[group]); 2])
+    });
+    let job = Job::new(&lake, SPEC);
+    let lake_of_two = Lake::new();
+    write(&lake_of_two, &[0, 2], |group| {
+        (group == 1).then_some([noon(2); 2])
+    });
+    let of_two = Job::new(&lake_of_two, SPEC);
+    for (job, days) in [(job, &days[..]), (of_two, &[0, 2])] {
+        job.run(days).unwrap();
+        for day in days {
+            let [rank, item, clicks] = [1, *day, 1].map(|number| Value::Int(number.into()));
+            assert_eq!(job.rows(*day), [[rank, item, clicks]], "day {day}");
+        }
+    }
+}
