@@ -4,7 +4,6 @@
 //! averages add exactly and round once, percentiles count integers in fixed buckets.
 
 mod age_band;
-mod as_footers_say;
 mod avg;
 mod distinct;
 mod exact_float;
@@ -14,6 +13,7 @@ mod local_date;
 mod log_histogram;
 mod percentile;
 mod sum;
+mod within_stated;
 
 use std::sync::Arc;
 
@@ -29,8 +29,8 @@ pub use log_histogram::LogHistogram;
 pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     vec![
         Arc::new(ScalarUDF::from(age_band::AgeBand::new())),
-        Arc::new(ScalarUDF::from(as_footers_say::AsFootersSay::new())),
         Arc::new(ScalarUDF::from(local_date::LocalDate::new())),
+        Arc::new(ScalarUDF::from(within_stated::WithinStated::new())),
     ]
 }
 

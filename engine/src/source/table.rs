@@ -53,6 +53,8 @@ pub struct SourceTable {
     unique_keys: Vec<String>,
     /// Whether all files have the same columns.
     one_schema: bool,
+    /// Conditions of which only the table is told.
+    hints: Vec<Expr>,
 }
 
 /// A file, and what it says of itself.
@@ -188,6 +190,7 @@ impl SourceTable {
             files,
             unique_keys: Vec::new(),
             one_schema,
+            hints: Vec::new(),
         })
     }
 
@@ -200,6 +203,13 @@ impl SourceTable {
     /// Whether it is known that no value of a column occurs twice, but for null.
     pub(crate) fn is_unique(&self, column: &str) -> bool {
         self.unique_keys.iter().any(|known| known == column)
+    }
+
+    /// The same table, of whose rows those that don't satisfy a condition are left out by what reads
+    /// it, though not in these words: footers can say how many that are.
+    pub fn with_hint(mut self, condition: Expr) -> Self {
+        self.hints.push(condition);
+        self
     }
 
     /// Whether all files have the same columns of the same types: then so has any part of them.
@@ -343,7 +353,8 @@ impl SourceTable {
         if self.format != Format::Parquet {
             return Ok(false);
         }
-        let Some(mut estimate) = Estimate::new(state, filters, self.schema()) else {
+        let filters = [filters, &self.hints].concat();
+        let Some(mut estimate) = Estimate::new(state, &filters, self.schema()) else {
             return Ok(false);
         };
         let runtime = state.runtime_env();

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use chrono::{DateTime, Datelike, NaiveDate};
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::arrow::error::ArrowError;
+use datafusion::catalog::TableProvider;
 use datafusion::common::ScalarValue;
 use datafusion::error::DataFusionError;
 use datafusion::execution::FunctionRegistry;
-use datafusion::logical_expr::{Expr, lit};
+use datafusion::logical_expr::{Expr, ident, lit};
 use datafusion::prelude::DataFrame;
 use rankmill_engine::functions::{TimeZone, day_bounds_us};
 use rankmill_engine::source::{DATE_COLUMN, SourceTable};
@@ -73,77 +74,47 @@ impl Compiler<'_> {
         let Some((column, zone)) = input.date_column() else {
             return self.frame(input, table);
         };
-        // By texts no file is left out.
-        let stated = table.range(column);
-        let stated = stated.filter(|ends| ends.0.data_type().is_temporal());
-        let mut frame = self.frame(input, table)?;
-        if let Some(ends) = stated {
-            frame = self.as_footers_say(input, frame, column, ends.into())?;
-        }
-        self.with_local_date(input, frame, column, zone, days)
-    }
-
-    /// The same rows, or an error: files were left out by what their footers say of a column, so no
-    /// row may lie elsewhere. Comes first, to see all rows.
-    fn as_footers_say(
-        &self,
-        input: &Input,
-        frame: DataFrame,
-        name: &str,
-        stated: [ScalarValue; 2],
-    ) -> Result<DataFrame> {
-        let column = self.column(&format!("{}.date.column", input.field), name, &frame)?;
-        let [least, most] = stated.map(|end| Expr::Literal(end, None));
-        let place = lit(input.source.base().to_string());
-        let function = self.context.udf("as_footers_say");
-        function
-            .and_then(|function| frame.filter(function.call(vec![column, least, most, place])))
-            .map_err(|e| self.plan_error(e))
-    }
-
-    fn with_local_date(
-        &self,
-        input: &Input,
-        mut frame: DataFrame,
-        name: &str,
-        zone: TimeZone,
-        days: &[NaiveDate],
-    ) -> Result<DataFrame> {
         let field = format!("{}.date.column", input.field);
-        let column = self.column(&field, name, &frame)?;
-        let schema_field = frame.schema().field_with_unqualified_name(name);
-        let data_type = match schema_field {
-            Ok(field) => field.data_type().clone(),
-            Err(e) => return Err(self.plan_error(e)),
+        let schema = table.schema();
+        let found = schema.field_with_name(column);
+        let data_type = found.map_or(DataType::Null, |found| found.data_type().clone());
+        let (range, stated) = (range(&data_type, zone, days), table.range(column));
+        let within =
+            |column: Expr, [start, end]: [Expr; 2]| column.clone().gt_eq(start).and(column.lt(end));
+        let table = match &range {
+            Some(range) => table.with_hint(within(ident(column), range.clone())),
+            None => table,
         };
-        match &data_type {
-            DataType::Timestamp(unit, tz) => {
-                // By bounds on the column itself much of a file may be left undecoded; `date` decides.
-                if let [first, .., last] | [first @ last] = days {
-                    let bound = |us| timestamp(us, *unit, tz.clone());
-                    let start = bound(day_bounds_us(*first, zone).0);
-                    let end = bound(day_bounds_us(*last, zone).1);
-                    let within = column.clone().gt_eq(start).and(column.clone().lt(end));
-                    frame = frame.filter(within).map_err(|e| self.plan_error(e))?;
+        let mut frame = self.frame(input, table)?;
+        let expr = self.column(&field, column, &frame)?;
+        let plan_error = |e| self.plan_error(e);
+        // `date` decides, but most rows of other days are told by bounds on the column itself.
+        if let Some([start, end]) = range {
+            let within = match stated {
+                // Files were left out by what their footers say: no row may lie elsewhere.
+                Some((least, most)) => {
+                    let [least, most] = [least, most].map(|end| Expr::Literal(end, None));
+                    let place = lit(input.source.base().to_string());
+                    let function = self.context.udf("within_stated").map_err(plan_error)?;
+                    function.call(vec![expr.clone(), start, end, least, most, place])
                 }
-            }
-            DataType::Date32 | DataType::Date64 => {}
-            t if t.is_string() => {}
+                None => within(expr.clone(), [start, end]),
+            };
+            frame = frame.filter(within).map_err(plan_error)?;
+        }
+        match data_type {
+            DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 => {}
+            text if text.is_string() => {}
             other => {
-                return Err(self.field_error(
-                    &field,
-                    format!(
-                        "'{name}' is {other}; a date comes from a timestamp, a date or a text \
-                         such as 2026-01-31T09:30:00Z"
-                    ),
-                ));
+                let reason = format!(
+                    "'{column}' is {other}; a date comes from a timestamp, a date or a text such as \
+                     2026-01-31T09:30:00Z"
+                );
+                return Err(self.field_error(&field, reason));
             }
         }
-        let function = self
-            .context
-            .udf("local_date")
-            .map_err(|e| self.plan_error(e))?;
-        let date = function.call(vec![column, lit(zone.name())]);
+        let function = self.context.udf("local_date").map_err(plan_error)?;
+        let date = function.call(vec![expr, lit(zone.name())]);
         let wanted: Vec<Expr> = days.iter().map(|day| date_literal(*day)).collect();
         frame
             .with_column(DATE_COLUMN, date)
@@ -151,7 +122,23 @@ impl Compiler<'_> {
                 let date = datafusion::common::Column::new_unqualified(DATE_COLUMN);
                 frame.filter(Expr::Column(date).in_list(wanted, false))
             })
-            .map_err(|e| self.plan_error(e))
+            .map_err(plan_error)
+    }
+}
+
+/// What lies from the first of some days (in order) up to the last, in the type of a column; none
+/// where texts tell the days.
+fn range(data_type: &DataType, zone: TimeZone, days: &[NaiveDate]) -> Option<[Expr; 2]> {
+    let ([first, .., last] | [first @ last]) = days else {
+        return None;
+    };
+    match data_type {
+        DataType::Timestamp(unit, tz) => {
+            let bounds = [day_bounds_us(*first, zone).0, day_bounds_us(*last, zone).1];
+            Some(bounds.map(|us| timestamp(us, *unit, tz.clone())))
+        }
+        DataType::Date32 => Some([date_literal(*first), date_literal(last.succ_opt()?)]),
+        _ => None,
     }
 }
 
