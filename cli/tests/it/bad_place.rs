@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::http::stubborn_store;
 use crate::s3;
 use crate::small::{DATE, JOB, SPEC, assert_sound, fill, published, run, written};
-use crate::support::{Lake, scratch};
+use crate::support::{Lake, Outcome, scratch};
 
 const FAILED: i32 = 1;
 /// The retries of S3 end well before; only a hang takes so long.
@@ -110,6 +110,61 @@ fn a_full_disk_leaves_the_previous_ranking() {
     }
     run(&full, SPEC, &["--force"]).ok();
     assert_eq!(full.published(JOB, DATE).unwrap().generation, 2);
+}
+
+/// Groups with much in each: of 200,000 clicks they don't fit the smallest memory.
+const MANY_GROUPS: &str = r#"
+version: 1
+name: sessions
+source: { path: "{lake}/stage/ticket_clicks/", date: { partition: date } }
+ranking:
+  item: session_id
+  per: [date]
+  measures:
+    clicks: "count(*)"
+    performances: "count(distinct performance_id)"
+    users: "count(distinct user_id)"
+    median: "approx_percentile_cont(click_id, 0.5)"
+    mean: "avg(user_id)"
+  order_by: [clicks desc]
+  top: 10
+output: { path: "{lake}/rankings/sessions/" }
+"#;
+
+#[test]
+fn a_full_disk_of_temporary_files_leaves_the_previous_ranking() {
+    let Some(disk) = SmallDisk::mount("small-temporary-disk", 1 << 20) else {
+        println!("skipped: mounting a small file system is not permitted here");
+        return;
+    };
+    let lake = Lake::local();
+    let rows = ["--rows", "200k", "--web-rows", "10", "--users", "50k"];
+    let days = ["--days", "1", "--from", DATE];
+    let generated = lake.run(&[&["generate"][..], &rows, &days].concat());
+    generated.ok();
+    let (_folder, spec) = written(MANY_GROUPS);
+    let short = ["run", &spec, "--date", DATE, "--force", "--memory", "60MB"];
+    let first = lake.run(&short).ok();
+    assert!(
+        first.stderr.contains("groups went to disk"),
+        "{}",
+        first.stderr
+    );
+    let published = || lake.published("sessions", DATE).unwrap();
+    let before = published();
+    let full = lake.command(&short).env("TMPDIR", &disk.0).output();
+    Outcome::of(&short, full.unwrap()).fails(
+        FAILED,
+        &["folder for temporary files", "No space left on device"],
+    );
+    assert_eq!(published().generation, 1);
+    // What was there of the temporary files is gone.
+    assert_eq!(std::fs::read_dir(&disk.0).unwrap().count(), 0);
+    let roomy = ["run", &spec, "--date", DATE, "--force"];
+    lake.run(&roomy).ok();
+    assert_eq!(published().generation, 2);
+    let rows = published().rows;
+    rows.assert_eq(&before.rows, "the ranking with memory enough");
 }
 
 #[test]

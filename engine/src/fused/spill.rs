@@ -57,6 +57,10 @@ impl BatchFile {
 
     fn write(&mut self, columns: Vec<ArrayRef>) -> Result<()> {
         let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns)?;
+        self.write_batch(&batch).map_err(not_written)
+    }
+
+    fn write_batch(&mut self, batch: &RecordBatch) -> Result<()> {
         let open = match self.open.take() {
             Some(open) => open,
             None => {
@@ -67,11 +71,15 @@ impl BatchFile {
                 Open { file, writer }
             }
         };
-        Ok(self.open.insert(open).writer.write(&batch)?)
+        Ok(self.open.insert(open).writer.write(batch)?)
     }
 
     /// Ends writing.
     fn written(self) -> Result<WrittenFile> {
+        self.end().map_err(not_written)
+    }
+
+    fn end(self) -> Result<WrittenFile> {
         let Some(Open { file, mut writer }) = self.open else {
             return Ok(WrittenFile(None));
         };
@@ -83,6 +91,11 @@ impl BatchFile {
         writer.finish()?;
         Ok(WrittenFile(Some(file)))
     }
+}
+
+/// Says where it was that writing failed: mostly the disk is full.
+fn not_written(error: DataFusionError) -> DataFusionError {
+    error.context("memory is short, and groups can't be written to the folder for temporary files")
 }
 
 /// A [`BatchFile`] that is whole. Without a batch there is no file.
