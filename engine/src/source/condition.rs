@@ -25,6 +25,10 @@ use super::FOOTER_BYTES;
 /// Parts of the rows that footers must leave out for decoding the condition's columns first.
 const LEAST_LEFT_OUT: f64 = 0.25;
 
+/// Bytes of a condition's decoded columns that a reader keeps until they are needed: a million rows of
+/// two of them. The default is 100 MiB, of which no limit of memory knows.
+const MOST_KEPT: usize = 16 << 20;
+
 /// DataFusion's reader of Parquet files; `late` if it is to decode the columns of a condition first.
 pub(super) fn reader(late: bool) -> ParquetFormat {
     let mut options = TableParquetOptions::default();
@@ -32,6 +36,7 @@ pub(super) fn reader(late: bool) -> ParquetFormat {
     options.global.enable_page_index = false;
     options.global.bloom_filter_on_read = false;
     options.global.pushdown_filters = late;
+    options.global.max_predicate_cache_size = Some(MOST_KEPT);
     ParquetFormat::default()
         .with_options(options)
         .with_metadata_size_hint(Some(FOOTER_BYTES))
