@@ -402,7 +402,7 @@ impl TableProvider for SourceTable {
     }
 
     /// A condition is checked by a filter above the scan, unless the scan takes it on when the plan
-    /// is optimized (see [`condition`]).
+    /// is optimized (see `source::condition`).
     fn supports_filters_pushdown(
         &self,
         filters: &[&Expr],
