@@ -48,6 +48,8 @@ pub(super) struct Estimate {
     schema: SchemaRef,
     rows: u64,
     may_pass: u64,
+    /// Pruning asks for them; nobody reads them.
+    metrics: ParquetFileMetrics,
 }
 
 impl Estimate {
@@ -66,6 +68,7 @@ impl Estimate {
             schema,
             rows: 0,
             may_pass: 0,
+            metrics: ParquetFileMetrics::new(0, "", &ExecutionPlanMetricsSet::new()),
         })
     }
 
@@ -80,8 +83,7 @@ impl Estimate {
             footer.file_metadata().schema_descr(),
             groups,
             &self.predicate,
-            // They are asked for, and read by nobody.
-            &ParquetFileMetrics::new(0, "", &ExecutionPlanMetricsSet::new()),
+            &self.metrics,
         );
         self.may_pass += left.row_group_indexes().map(rows).sum::<u64>();
     }

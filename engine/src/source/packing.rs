@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use chrono::NaiveDate;
 use datafusion::arrow::datatypes::Schema;
-use datafusion::parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
+use datafusion::parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
 
 use super::listing::SourceFile;
 
@@ -76,9 +76,7 @@ fn row_group(group: &RowGroupMetaData, schema: &Schema) -> Option<RowGroup> {
     let start = u64::try_from(start.unwrap_or(first.data_page_offset())).ok()?;
     let mut column_bytes = vec![0; schema.fields().len()];
     for leaf in group.columns() {
-        // Leaves of nested columns belong to their column.
-        let name = leaf.column_path().parts().first()?;
-        if let Some((at, _)) = schema.column_with_name(name) {
+        if let Some(at) = column_of(leaf, schema) {
             column_bytes[at] += u64::try_from(leaf.compressed_size()).ok()?;
         }
     }
@@ -87,6 +85,12 @@ fn row_group(group: &RowGroupMetaData, schema: &Schema) -> Option<RowGroup> {
         column_bytes,
         text_bytes: 0,
     })
+}
+
+/// The place in a schema of the column that a leaf belongs to: leaves of nested columns to theirs.
+pub(super) fn column_of(leaf: &ColumnChunkMetaData, schema: &Schema) -> Option<usize> {
+    let name = leaf.column_path().parts().first()?;
+    schema.column_with_name(name).map(|(at, _)| at)
 }
 
 impl RowGroup {

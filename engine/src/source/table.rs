@@ -26,7 +26,9 @@ use object_store::{ObjectMeta, ObjectStore};
 
 use super::condition::{self, Estimate};
 use super::listing::{SourceFile, SourcePath};
-use super::packing::{Packed, Piece, RowGroup, pack, pack_dates, row_groups, text_parts};
+use super::packing::{
+    Packed, Piece, RowGroup, column_of, pack, pack_dates, row_groups, text_parts,
+};
 use super::{FOOTER_BYTES, Format, schema, strip_compression};
 use crate::error::{Error, Result};
 use crate::location::Location;
@@ -481,9 +483,7 @@ async fn footer(
 fn forget_partial_bounds(statistics: &mut Statistics, footer: &ParquetMetaData, schema: &Schema) {
     for group in footer.row_groups() {
         for leaf in group.columns() {
-            let name = leaf.column_path().parts().first();
-            let column = name.and_then(|name| schema.column_with_name(name));
-            let Some((at, _)) = column else {
+            let Some(at) = column_of(leaf, schema) else {
                 continue;
             };
             let states = leaf.statistics().is_some_and(|leaf| {

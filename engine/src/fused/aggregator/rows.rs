@@ -29,8 +29,7 @@ impl RowCounts {
     }
 
     pub(super) fn add_at(&mut self, group: usize, rows: i64) {
-        self.high.resize(self.high.len().max(group + 1), 0);
-        self.high[group] += rows;
+        add_to(&mut self.high, group, rows);
     }
 
     pub(super) fn get(&self, group: usize) -> i64 {
@@ -53,10 +52,14 @@ impl RowCounts {
 #[cold]
 #[inline(never)]
 fn carry(high: &mut Vec<i64>, group: usize) {
+    add_to(high, group, CARRIED);
+}
+
+fn add_to(high: &mut Vec<i64>, group: usize, rows: i64) {
     if group >= high.len() {
         high.resize(group + 1, 0);
     }
-    high[group] += CARRIED;
+    high[group] += rows;
 }
 
 #[cfg(test)]
