@@ -31,7 +31,7 @@ use crate::work::{Work, WorkExec, Workers};
 /// What our messages begin with; the number is the version of the format. Another codec's
 /// protobuf message that begins like this is as good as impossible: as a field it would be a
 /// string of 97 bytes that begins with `nkmill`.
-const MAGIC: &[u8] = b"rankmill:3:";
+const MAGIC: &[u8] = b"rankmill:4:";
 
 /// The codec of physical plans: rankmill's operators, and those of `inner`.
 pub fn physical(inner: Arc<dyn PhysicalExtensionCodec>) -> Arc<dyn PhysicalExtensionCodec> {

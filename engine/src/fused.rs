@@ -25,6 +25,7 @@ mod log;
 mod node;
 mod pairs;
 mod planner;
+mod selection;
 mod spill;
 mod task;
 #[cfg(test)]
@@ -41,6 +42,7 @@ pub(crate) use log::column_name;
 pub use node::{FusedNode, KeySpec, LookupSpec, MeasureSpec};
 pub use planner::can_look_up;
 pub(crate) use planner::{WholeDates, counts_distinct, plan};
+pub(crate) use selection::FusedFilters;
 pub use windows::{WindowGroups, WindowPlan};
 
 use datafusion::logical_expr::LogicalPlan;

@@ -15,7 +15,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use crate::compute::{Compute, Computed, Embedded};
 use crate::error::Result;
 use crate::functions::{aggregate_functions, scalar_functions};
-use crate::fused::WholeDates;
+use crate::fused::{FusedFilters, WholeDates};
 use crate::progress::ScanProgress;
 use crate::rank::RankingQueryPlanner;
 use crate::rules::optimizer_rules;
@@ -169,6 +169,7 @@ fn state(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> Result<SessionState
         .with_query_planner(Arc::new(RankingQueryPlanner))
         .with_optimizer_rules(optimizer_rules())
         .with_physical_optimizer_rule(Arc::new(WholeDates))
+        .with_physical_optimizer_rule(Arc::new(FusedFilters))
         .build();
     register_functions(&mut state)?;
     Ok(state)

@@ -20,6 +20,7 @@ use datafusion::physical_plan::{
 use super::aggregator::Days;
 use super::definition::{BUCKET, Definition, Key};
 use super::log::column_name;
+use super::selection::Selection;
 use super::task::{Output, Task, gather, keep_days};
 use crate::operator::only_input;
 
@@ -47,10 +48,22 @@ pub(super) enum Step {
     Final,
 }
 
+impl Step {
+    /// Whether it takes rows of the log, not states.
+    fn reads_log(self) -> bool {
+        match self {
+            Self::Single { .. } | Self::Gather | Self::Partial { .. } => true,
+            Self::Count | Self::Final => false,
+        }
+    }
+}
+
 /// A grouped aggregation with its lookups: see [`super`].
 #[derive(Debug)]
 pub struct FusedExec {
     input: Arc<dyn ExecutionPlan>,
+    /// What makes the log of the input, where that isn't the log itself.
+    selection: Option<Arc<Selection>>,
     definition: Arc<Definition>,
     step: Step,
     schema: SchemaRef,
@@ -80,12 +93,35 @@ impl FusedExec {
         );
         Ok(Self {
             input,
+            selection: None,
             definition,
             step,
             schema,
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
         })
+    }
+
+    /// The same over an input that isn't the log yet.
+    pub(super) fn with_selection(self, selection: Selection) -> Self {
+        let selection = Some(Arc::new(selection));
+        Self { selection, ..self }
+    }
+
+    /// The same with the filter below in it; none if there is none.
+    pub(super) fn with_filter_below(&self) -> Result<Option<Self>> {
+        if self.selection.is_some() || !self.step.reads_log() {
+            return Ok(None);
+        }
+        let Some((selection, input)) = Selection::of(&self.input) else {
+            return Ok(None);
+        };
+        let exec = Self::try_new(input, Arc::clone(&self.definition), self.step)?;
+        Ok(Some(exec.with_selection(selection)))
+    }
+
+    pub(super) fn selection(&self) -> Option<&Arc<Selection>> {
+        self.selection.as_ref()
     }
 
     pub(super) fn definition(&self) -> &Arc<Definition> {
@@ -168,14 +204,16 @@ impl FusedExec {
         let mut tasks = Vec::new();
         for partition in 0..self.input.output_partitioning().partition_count() {
             let input = self.input.execute(partition, Arc::clone(context))?;
-            let (definition, step) = (
-                Arc::clone(&self.definition),
-                Step::Single { date: Some(date) },
-            );
-            let task = Task::new(definition, step, &self.metrics, partition, context);
-            tasks.push((task, input));
+            let step = Step::Single { date: Some(date) };
+            tasks.push((self.task(step, partition, context), input));
         }
         keep_days(tasks, &output, days).await
+    }
+
+    fn task(&self, step: Step, partition: usize, context: &Arc<TaskContext>) -> Task {
+        let definition = Arc::clone(&self.definition);
+        let task = Task::new(definition, step, &self.metrics, partition, context);
+        task.with_selection(self.selection.clone())
     }
 
     /// The keys as columns of the input's states.
@@ -201,7 +239,11 @@ impl DisplayAs for FusedExec {
             names(keys),
             names(measures),
             self.definition.lookups.len()
-        )
+        )?;
+        match &self.selection {
+            Some(selection) => write!(f, ", filter={}", selection.condition()),
+            None => Ok(()),
+        }
     }
 }
 
@@ -248,7 +290,8 @@ impl ExecutionPlan for FusedExec {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let input = only_input(self.name(), children)?;
         let exec = Self::try_new(input, Arc::clone(&self.definition), self.step)?;
-        Ok(Arc::new(exec))
+        let selection = self.selection.clone();
+        Ok(Arc::new(Self { selection, ..exec }))
     }
 
     fn execute(
@@ -265,9 +308,7 @@ impl ExecutionPlan for FusedExec {
         let mut tasks = Vec::with_capacity(partitions.len());
         for partition in partitions {
             let input = self.input.execute(partition, Arc::clone(&context))?;
-            let definition = Arc::clone(&self.definition);
-            let task = Task::new(definition, self.step, &self.metrics, partition, &context);
-            tasks.push((task, input));
+            tasks.push((self.task(self.step, partition, &context), input));
         }
         let send_to = Output::new(output.tx(), Arc::clone(&self.schema), &context);
         let send_to = Arc::new(send_to);

@@ -22,6 +22,7 @@ use super::aggregator::{Aggregator, Days, Gathered, StateColumns};
 use super::definition::Definition;
 use super::exec::Step;
 use super::log::LogReader;
+use super::selection::Selection;
 use super::spill::{GroupFiles, exchange_hashes};
 use crate::rank::slices;
 use crate::skew::{INPUT_ROWS, note, tell};
@@ -79,6 +80,8 @@ impl Output {
 
 /// One partition's work.
 pub(super) struct Task {
+    /// What makes the log of the input, where that isn't the log itself.
+    selection: Option<Arc<Selection>>,
     definition: Arc<Definition>,
     step: Step,
     metrics: BaselineMetrics,
@@ -88,8 +91,8 @@ pub(super) struct Task {
     rows: Count,
     /// Where the task tells what was skewed, and its partition.
     told: (ExecutionPlanMetricsSet, usize),
-    /// Whether it has told that memory was short.
-    noted: Once,
+    /// Whether it has told that memory was short, and how short.
+    noted_short: Once,
     noted_cut: Once,
     reservation: MemoryReservation,
     context: Arc<TaskContext>,
@@ -118,18 +121,24 @@ impl Task {
         // Gathering is for memory without a limit.
         let consumer = consumer.with_can_spill(step != Step::Gather);
         Self {
+            selection: None,
             definition,
             step,
             metrics: BaselineMetrics::new(metrics, partition),
             spills: MetricBuilder::new(metrics).spill_count(partition),
             rows: MetricBuilder::new(metrics).counter(INPUT_ROWS, partition),
             told: (metrics.clone(), partition),
-            noted: Once::new(),
+            noted_short: Once::new(),
             noted_cut: Once::new(),
             reservation: consumer.register(context.memory_pool()),
             context: Arc::clone(context),
             days: None,
         }
+    }
+
+    /// The same over an input that isn't the log yet, if there is a selection.
+    pub(super) fn with_selection(self, selection: Option<Arc<Selection>>) -> Self {
+        Self { selection, ..self }
     }
 
     pub(super) async fn run(self, input: SendableRecordBatchStream, output: &Output) -> Result<()> {
@@ -162,7 +171,14 @@ impl Task {
             self.rows.add(batch.num_rows());
             let (batch, runs) = {
                 let _timer = self.metrics.elapsed_compute().timer();
-                read.reader.runs(&batch)?
+                let selected = match &self.selection {
+                    Some(selection) => selection.select(&batch)?,
+                    None => Some(batch),
+                };
+                match selected {
+                    Some(batch) => read.reader.runs(&batch)?,
+                    None => continue,
+                }
             };
             for run in runs {
                 if ends_with.is_some() && (begun.is_empty() || read.date != run.date) {
@@ -213,7 +229,10 @@ impl Task {
             return Err(full);
         }
         if let Step::Partial { .. } = self.step {
-            self.note_once("groups were sent on early: memory was short");
+            self.note_once(
+                &self.noted_short,
+                "groups were sent on early: memory was short",
+            );
             let next = read.aggregator.next();
             read = self.end(read, output).await?;
             read.aggregator = next;
@@ -226,9 +245,9 @@ impl Task {
     }
 
     /// Notes that memory was short, in whichever way a task's step meets that.
-    fn note_once(&self, sentence: &'static str) {
+    fn note_once(&self, noted: &Once, sentence: &'static str) {
         let (metrics, partition) = &self.told;
-        self.noted.call_once(|| note(metrics, *partition, sentence));
+        noted.call_once(|| note(metrics, *partition, sentence));
     }
 
     /// Moves all groups to disk.
@@ -245,7 +264,7 @@ impl Task {
         let new = match files.take() {
             Some(files) => files,
             None => {
-                self.note_once("groups went to disk: memory was short");
+                self.note_once(&self.noted_short, "groups went to disk: memory was short");
                 GroupFiles::new(&self.definition, &self.context)?
             }
         };
@@ -353,7 +372,10 @@ impl Task {
 
     /// Brings together what went to disk, a part at a time.
     async fn unspill(&self, files: GroupFiles, output: &Output) -> Result<()> {
-        let mut parts = files.into_parts()?;
+        let mut parts = {
+            let _timer = self.metrics.elapsed_compute().timer();
+            files.into_parts()?
+        };
         loop {
             let next = {
                 let _timer = self.metrics.elapsed_compute().timer();
@@ -365,9 +387,7 @@ impl Task {
             }
         }
         if parts.were_cut_anew() {
-            let (metrics, partition) = &self.told;
-            self.noted_cut
-                .call_once(|| note(metrics, *partition, CUT_ANEW));
+            self.note_once(&self.noted_cut, CUT_ANEW);
         }
         Ok(())
     }

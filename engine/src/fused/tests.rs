@@ -77,6 +77,8 @@ struct Query {
     /// Columns of the log, and `band` and `home`, the attributes.
     keys: Vec<&'static str>,
     measures: Vec<&'static str>,
+    /// Which rows of the log; empty means all.
+    condition: &'static str,
     item: DataType,
     partitions: usize,
     batch_rows: usize,
@@ -91,6 +93,15 @@ const ATTRIBUTES: [&str; 2] = ["band", "home"];
 
 /// Of a column that is never null in the dimension, but is for a key that it doesn't have.
 const HOME: &str = "coalesce(cast(town as varchar), 'unknown')";
+
+/// What rows may have to satisfy: nothing, something that may be null, or that nothing satisfies.
+const CONDITIONS: [&str; 5] = [
+    "",
+    "value > 0 and weight > 0",
+    "page <> '/' or page is null",
+    "user is not null",
+    "value > 5",
+];
 
 const MEASURES: [&str; 15] = [
     "count(*)",
@@ -233,8 +244,12 @@ async fn find(rows: &[Row], query: &Query, memory: usize) -> Found {
         true => "left join users on user = key",
         false => "",
     };
+    let condition = match query.condition {
+        "" => String::new(),
+        condition => format!("where {condition}"),
+    };
     let sql = format!(
-        "select {}, {}{unmatched} from log {join} group by {}",
+        "select {}, {}{unmatched} from log {join} {condition} group by {}",
         keys.join(", "),
         measures.join(", "),
         numbers.join(", ")
@@ -282,6 +297,12 @@ async fn find(rows: &[Row], query: &Query, memory: usize) -> Found {
         measures.push(("u".to_owned(), MeasureSpec::Unmatched(0)));
     }
     let keys = keys.collect();
+    let condition = Some(query.condition).filter(|condition| !condition.is_empty());
+    let condition = condition.map(expr);
+    let log = match condition {
+        Some(condition) => log.filter(condition).unwrap(),
+        None => log,
+    };
     let plan = log.into_unoptimized_plan();
     let node = FusedNode::try_new(plan, lookups, keys, measures).unwrap();
     // Something above it that asks for all columns.
@@ -386,15 +407,17 @@ fn query() -> impl Strategy<Value = Query> {
     (
         keys,
         prop::sample::subsequence(MEASURES.to_vec(), 1..=5),
+        prop::sample::select(CONDITIONS.to_vec()),
         prop::sample::select(types),
         1..4usize,
         prop::sample::select(vec![1usize, 7, 64, 1_000]),
         users,
     )
         .prop_map(
-            |(keys, measures, item, partitions, batch_rows, users)| Query {
+            |(keys, measures, condition, item, partitions, batch_rows, users)| Query {
                 keys,
                 measures,
+                condition,
                 item,
                 partitions,
                 batch_rows,
@@ -415,8 +438,11 @@ proptest! {
     #[test]
     fn equals_an_aggregation_over_joins(rows in rows(), query in query()) {
         let found = runtime().block_on(find(&rows, &query, 1 << 20));
-        let plan = displayable(found.plan.as_ref());
-        prop_assert_eq!(&found.node, &found.expected, "{}", plan.indent(false));
+        let plan = displayable(found.plan.as_ref()).indent(false).to_string();
+        prop_assert_eq!(&found.node, &found.expected, "{}", plan);
+        // The condition is checked by the operator itself.
+        prop_assert!(!plan.contains("FilterExec"), "{}", plan);
+        prop_assert_eq!(plan.contains("filter="), !query.condition.is_empty(), "{}", plan);
         prop_assert_eq!(&found.stages, &found.expected);
         prop_assert_eq!(&found.short[0], &found.expected);
         prop_assert_eq!(&found.short[1], &found.expected);
@@ -489,6 +515,7 @@ fn groups_go_to_disk_where_memory_is_short() {
         let query = Query {
             keys,
             measures,
+            condition: "",
             item,
             partitions,
             batch_rows: 1_000,
@@ -534,6 +561,7 @@ fn parts_on_disk_that_do_not_fit_are_cut_anew() {
         let query = Query {
             keys,
             measures,
+            condition: "",
             item: DataType::Utf8View,
             partitions,
             batch_rows: 1_000,

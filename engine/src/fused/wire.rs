@@ -21,6 +21,7 @@ use prost::Message;
 use super::aggregator::Measure;
 use super::definition::{Definition, Key, Lookup, MeasureOf};
 use super::exec::{FusedExec, Step};
+use super::selection::Selection;
 use crate::source::DATE_COLUMN;
 
 /// A [`FusedExec`].
@@ -43,6 +44,9 @@ pub(crate) struct FusedMessage {
     keys: Vec<KeyMessage>,
     #[prost(message, repeated, tag = "7")]
     measures: Vec<MeasureMessage>,
+    /// A plan over nothing that selects the log; none if the input is the log.
+    #[prost(bytes = "vec", optional, tag = "8")]
+    selection: Option<Vec<u8>>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -262,6 +266,11 @@ pub(crate) fn encode(
         Step::Count => StepKind::Count(true),
         Step::Final => StepKind::Final(true),
     };
+    let input = exec.children()[0].schema();
+    let selection = match exec.selection() {
+        Some(selection) => Some(bytes(&selection.over(nothing(&input))?)?),
+        None => None,
+    };
     Ok(FusedMessage {
         step: Some(StepMessage { kind: Some(step) }),
         log: bytes(&projection(log, &definition.log_schema)?)?,
@@ -270,6 +279,7 @@ pub(crate) fn encode(
         lookups,
         keys,
         measures,
+        selection,
     })
 }
 
@@ -378,5 +388,12 @@ pub(crate) fn decode(
         Some(StepKind::Final(_)) => Step::Final,
         None => return exec_err!("a fused aggregation came without its step"),
     };
-    FusedExec::try_new(input, Arc::new(definition), step)
+    let exec = FusedExec::try_new(input, Arc::new(definition), step)?;
+    match &message.selection {
+        None => Ok(exec),
+        Some(bytes) => match Selection::of(&plan(bytes)?) {
+            Some((selection, _)) => Ok(exec.with_selection(selection)),
+            None => Err(broken("its filter")),
+        },
+    }
 }
