@@ -35,7 +35,7 @@ mod windows;
 pub(crate) mod wire;
 
 pub use aggregator::MAX_DAYS;
-pub use dimension::table_bytes;
+pub use dimension::{held_table_bytes, table_bytes};
 pub use exec::FusedExec;
 pub(crate) use groups::for_integer;
 pub(crate) use log::column_name;

@@ -9,7 +9,8 @@ use datafusion::prelude::SessionConfig;
 
 use crate::error::Result;
 pub use crate::functions::{aggregate_functions, scalar_functions};
-use crate::session::SessionOptions;
+pub use crate::fused::held_table_bytes;
+use crate::session::{Distributed, SessionOptions};
 use crate::store::{RetryPolicy, Stores};
 
 /// The runtime of a process that computes: its stores, and a place below `spill_dir` for what
@@ -23,5 +24,5 @@ pub fn runtime(spill_dir: &Path, retry: RetryPolicy) -> Result<Arc<RuntimeEnv>> 
 
 /// The configuration that tasks start from; what a plan's own session says goes over it.
 pub fn session_config() -> SessionConfig {
-    crate::session::config(&SessionOptions::default())
+    Distributed::mark(crate::session::config(&SessionOptions::default()))
 }

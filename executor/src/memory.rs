@@ -6,22 +6,29 @@ use std::sync::Arc;
 use ballista_executor::runtime_cache::MemoryPoolPolicy;
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use rankmill_engine::node::held_table_bytes;
 
 /// Share of the machine's memory for operators; the rest is for what they don't account for:
 /// batches on their way, buffers of the shuffle, the allocator.
 const SHARE: f64 = 0.7;
 
-/// Gives each task a pool of its own: its slots' share of `total_bytes`.
+/// The part of its share that a task has whatever the process holds besides.
+const LEAST_SHARE: f64 = 0.5;
+
+/// Gives each task a pool of its own: its slots' share of `total_bytes`, less the tables of dimensions
+/// that the process holds for all of them when it begins.
 pub(crate) fn policy(total_bytes: Option<u64>, slots: usize) -> MemoryPoolPolicy {
+    let slots = slots.max(1);
     let slot_bytes = total_bytes
         .or_else(default_memory_bytes)
-        .and_then(|bytes| usize::try_from(bytes / slots.max(1) as u64).ok());
+        .and_then(|bytes| usize::try_from(bytes / slots as u64).ok());
     match slot_bytes {
         Some(bytes) => tracing::info!(bytes, slots, "memory for each slot"),
         None => tracing::warn!("this machine's memory is unknown: tasks have no limit"),
     }
     Arc::new(move |base, _, slots_taken| match slot_bytes {
         Some(bytes) => {
+            let bytes = free_bytes(bytes, held_table_bytes() / slots);
             let bytes = bytes.saturating_mul(slots_taken.max(1) as usize);
             RuntimeEnvBuilder::from_runtime_env(&base)
                 .with_memory_pool(Arc::new(FairSpillPool::new(bytes)))
@@ -29,6 +36,12 @@ pub(crate) fn policy(total_bytes: Option<u64>, slots: usize) -> MemoryPoolPolicy
         }
         None => Ok(base),
     })
+}
+
+/// What is left of a slot's bytes.
+fn free_bytes(slot_bytes: usize, held: usize) -> usize {
+    let least = (slot_bytes as f64 * LEAST_SHARE) as usize;
+    slot_bytes.saturating_sub(held).max(least)
 }
 
 /// Bytes that an executor gives its tasks if nothing else is said: 70 % of the machine's or the
@@ -74,6 +87,12 @@ mod tests {
             };
             assert_eq!(limit, bytes);
         }
+    }
+
+    #[test]
+    fn tables_take_of_it() {
+        let left = [0, 30, 60].map(|held| free_bytes(100, held));
+        assert_eq!(left, [100, 70, 50]);
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod faults;
 mod formats;
 mod generate;
 mod http;
+mod memory;
 mod node;
 mod odd;
 mod oracle;

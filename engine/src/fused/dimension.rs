@@ -14,8 +14,10 @@ use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Int64Type, UInt64Type};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err};
+use datafusion::execution::memory_pool::MemoryReservation;
 
 pub(super) use self::cache::dimension;
+pub use self::cache::held_table_bytes;
 pub(super) use self::composed::Composed;
 pub use self::estimate::table_bytes;
 use super::groups::{for_integer, is_dense_integer, is_text};
@@ -37,6 +39,10 @@ pub(super) struct Dimension {
     pub(super) attributes: RecordBatch,
     /// Some keys that occur more than once.
     pub(super) repeated: Vec<String>,
+    /// Bytes that all of this takes.
+    size: usize,
+    /// What the process's pool knows of it, for as long as it is there.
+    _reservation: Option<MemoryReservation>,
 }
 
 type Large = hashbrown::HashMap<u64, u32>;
@@ -206,8 +212,8 @@ impl Dimension {
         }
     }
 
-    fn size(&self) -> usize {
-        let keys = match &self.keys {
+    fn new(keys: Keys, large: Large, attributes: RecordBatch, repeated: Vec<String>) -> Self {
+        let of_keys = match &keys {
             Keys::Array { numbers, .. } => numbers.size(),
             Keys::Integers(numbers) => numbers.capacity() * (size_of::<(i64, u32)>() + 1),
             Keys::Texts(numbers) => {
@@ -215,8 +221,22 @@ impl Dimension {
                 texts + numbers.capacity() * (size_of::<(Box<str>, u32)>() + 1)
             }
         };
-        let large = self.large.capacity() * (size_of::<(u64, u32)>() + 1);
-        keys + large + self.attributes.get_array_memory_size()
+        let of_large = large.capacity() * (size_of::<(u64, u32)>() + 1);
+        Self {
+            size: of_keys + of_large + attributes.get_array_memory_size(),
+            keys,
+            large,
+            attributes,
+            repeated,
+            _reservation: None,
+        }
+    }
+
+    /// Asks a process's pool for the memory that is taken.
+    fn reserve(&mut self, reservation: MemoryReservation) -> Result<()> {
+        reservation.try_resize(self.size)?;
+        self._reservation = Some(reservation);
+        Ok(())
     }
 }
 

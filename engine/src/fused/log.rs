@@ -10,6 +10,7 @@ use datafusion::arrow::compute::{concat_batches, sort_to_indices, take_record_ba
 use datafusion::arrow::datatypes::{DataType, Date32Type, Field, Schema, UInt32Type};
 use datafusion::common::{Result, ScalarValue, exec_err};
 use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::logical_expr::EmitTo;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Literal;
@@ -20,7 +21,7 @@ use datafusion::physical_plan::aggregates::order::GroupOrdering;
 use super::aggregator::{Aggregator, Argument};
 use super::definition::{Definition, Key, Lookup};
 use super::dimension::{Composed, Dimension, FIRST_ROW, dimension};
-use super::groups::KeySource;
+use super::groups::{KeySource, is_dense_integer};
 use crate::skew::{ColumnSketch, HotColumn, Role, TOLD_KEYS};
 
 /// A table for a date is composed when it, or the date before, has one row for so many places.
@@ -50,6 +51,10 @@ struct Attributes {
     maps: HashMap<Option<i32>, Arc<Vec<u32>>>,
     /// The same for one date and each key, where there are rows enough to be worth it.
     composed: Option<(Option<i32>, Composed)>,
+    /// What `composed` takes.
+    reservation: MemoryReservation,
+    /// Whether the memory didn't suffice for it once.
+    short: bool,
     /// A date, and how many of its rows came.
     seen: (Option<i32>, usize),
     /// How many rows of the date before came, where a date's rows follow on each other.
@@ -74,11 +79,14 @@ impl LogReader {
     ) -> Result<Self> {
         let mut lookups = Vec::with_capacity(definition.lookups.len());
         for lookup in &definition.lookups {
+            let consumer = MemoryConsumer::new("a dimension's table for a date");
             let table = dimension(&lookup.cache_key, &lookup.dimension, lookup.rows, context);
             lookups.push(Attributes {
                 dimension: table.await?,
                 maps: HashMap::new(),
                 composed: None,
+                reservation: consumer.register(context.memory_pool()),
+                short: false,
                 seen: (None, 0),
                 seen_before: 0,
                 values: None,
@@ -393,17 +401,29 @@ impl Attributes {
         }
         let map = self.map(lookup, date)?;
         if let Some(places) = self.dimension.places()
-            && Composed::takes(keys.data_type())
+            && is_dense_integer(keys.data_type())
+            && !self.short
             && self.is_worth_composing(places)
-            && let Some(composed) = self.dimension.compose(&map)
+            && let Some(composed) = self.compose(&map)
         {
             let done = composed.look_up(keys, out, unmatched);
+            debug_assert!(done, "a table of integers takes {}", keys.data_type());
             self.composed = Some((date, composed));
-            if done {
-                return Ok(());
-            }
+            return Ok(());
         }
         self.dimension.look_up(keys, &map, out, unmatched)
+    }
+
+    /// A table in the place of the last one, where there is the memory for it.
+    fn compose(&mut self, map: &[u32]) -> Option<Composed> {
+        self.composed = None;
+        let composed = self.dimension.compose(map)?;
+        self.short = self.reservation.try_resize(composed.size()).is_err();
+        if self.short {
+            self.reservation.free();
+            return None;
+        }
+        Some(composed)
     }
 
     /// For each number of the dimension's that of its attributes on a date.

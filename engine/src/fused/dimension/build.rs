@@ -202,12 +202,12 @@ impl Builder {
                 RecordBatch::try_new_with_options(attributes, Vec::new(), &options)?
             }
         };
-        Ok(Dimension {
-            keys: self.keys,
-            large: self.large,
+        Ok(Dimension::new(
+            self.keys,
+            self.large,
             attributes,
-            repeated: self.repeated,
-        })
+            self.repeated,
+        ))
     }
 }
 

@@ -74,14 +74,14 @@ pub(in crate::fused) struct Composed {
 }
 
 impl Composed {
-    /// Whether keys of a type can be looked up here.
-    pub(in crate::fused) fn takes(keys: &DataType) -> bool {
-        macro_rules! takes {
-            ($type:ty) => {
-                true
-            };
+    /// Bytes that it takes.
+    pub(in crate::fused) fn size(&self) -> usize {
+        match &self.codes {
+            Codes::Nibbles { pairs, .. } => pairs.len(),
+            Codes::Bytes(codes) => codes.len(),
+            Codes::Halves(codes) => codes.len() * size_of::<u16>(),
+            Codes::Words(codes) => codes.len() * size_of::<u32>(),
         }
-        for_integer!(keys, takes).is_some()
     }
 
     /// As [`Dimension::look_up`]; false if keys of this type can't be looked up here.
@@ -264,15 +264,12 @@ mod tests {
         };
         let options = RecordBatchOptions::new().with_row_count(Some(attributes as usize));
         let schema = Arc::new(Schema::empty());
-        Dimension {
-            keys: Keys::Array {
-                base: 5,
-                numbers: Numbers::Halves((0..places).map(number).collect()),
-            },
-            large: Large::new(),
-            attributes: RecordBatch::try_new_with_options(schema, Vec::new(), &options).unwrap(),
-            repeated: Vec::new(),
-        }
+        let keys = Keys::Array {
+            base: 5,
+            numbers: Numbers::Halves((0..places).map(number).collect()),
+        };
+        let attributes = RecordBatch::try_new_with_options(schema, Vec::new(), &options).unwrap();
+        Dimension::new(keys, Large::new(), attributes, Vec::new())
     }
 
     #[test]
