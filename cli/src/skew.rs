@@ -3,7 +3,9 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use rankmill_engine::skew::{HotColumn, HotKey, Role, SkewReport, SourceSkew, Spread, Stage};
+use rankmill_engine::skew::{
+    Advice, Groups, HotColumn, HotKey, Join, Role, SkewReport, SourceSkew, Spread, Stage,
+};
 
 use crate::human;
 use crate::table;
@@ -11,16 +13,15 @@ use crate::table;
 /// Keys of a column in a summary, and in a report of their own.
 const FEW: usize = 3;
 const MANY: usize = 10;
-/// Tasks of the clusters for which it is said what a shuffle would cost.
-const TASKS: [usize; 3] = [16, 64, 256];
 
 /// A line for each column, each stage of more than one task, and each decision.
 pub(crate) fn brief(report: &SkewReport) -> String {
     let mut text = String::new();
     for column in &report.columns {
-        let keys: Vec<String> = standing_out(column)
+        let keys: Vec<String> = column
+            .standing_out()
             .take(FEW)
-            .map(|key| format!("{} {}", key.key, percent(column.share(key).0)))
+            .map(|key| format!("{} {}", key.key, share(column, key)))
             .collect();
         let keys = match keys.is_empty() {
             true => "none stands out".to_owned(),
@@ -73,7 +74,8 @@ pub(crate) fn full(report: &SkewReport) -> String {
 
 /// What was found in a dataset, and what rankmill would do about it.
 pub(crate) fn of_source(skew: &SourceSkew) -> String {
-    let mut text = column_text(&skew.found);
+    let (found, advice) = (&skew.found, &skew.advice);
+    let mut text = column_text(found);
     if skew.files_read < skew.files {
         _ = write!(
             text,
@@ -81,21 +83,96 @@ pub(crate) fn of_source(skew: &SourceSkew) -> String {
             skew.files_read, skew.files
         );
     }
-    let shuffled: Vec<String> = TASKS
-        .iter()
-        .map(|tasks| format!("{:.1} x with {tasks}", skew.found.imbalance(*tasks)))
+    let shuffled = advice.shuffled.iter();
+    let shuffled: Vec<String> = shuffled
+        .map(|with| format!("{:.1} x with {}", with.longest_by_mean, with.tasks))
         .collect();
+    let column = &found.column;
     _ = write!(
         text,
-        "\n\nshuffled by {0}, the longest task has at least so many times the mean rows: {1}\n\
-         rankmill doesn't shuffle rows by {0}:\n\
-         - grouped by it, each task counts its rows where they are, and one row for each key travels\n\
-         - joined by it, a dimension is a table in each process, in which rows are looked up\n\
-         - of distinct values counted for it, each goes to a task by the value's own hash",
-        skew.found.column,
-        shuffled.join(", ")
+        "\n\nshuffled by {column}, the longest task has at least so many times the mean rows: {}\n{}\n\n\
+         what rankmill does with {column}:\n- {}\n- {}\n- {}",
+        shuffled.join(", "),
+        straggler(found, advice),
+        grouped(found, advice),
+        joined(found, advice),
+        distinct(found),
     );
     text
+}
+
+/// From when on a shuffle would be held up, and by what.
+fn straggler(found: &HotColumn, advice: &Advice) -> String {
+    let Some(tasks) = advice.straggles_from_tasks else {
+        return "no key stands out: a shuffle would be even".to_owned();
+    };
+    let hottest = found.standing_out().next();
+    let hottest = hottest.filter(|key| key.rows >= found.nulls);
+    let what = hottest.map_or_else(
+        || "the rows without a key".to_owned(),
+        |key| format!("the rows of {}", key.key),
+    );
+    format!("from {tasks} tasks on, {what} alone give one of them 1.5 times the mean or more")
+}
+
+fn grouped(found: &HotColumn, advice: &Advice) -> String {
+    let numbered = match advice.groups {
+        Groups::Dense => "its values lie close together, so that groups are array indices",
+        Groups::Hashed => "its values lie far apart, so that groups are hashed",
+        Groups::DenseWhileFew => "groups are array indices while they are few, then hashed",
+    };
+    let hot = found.standing_out().next().map(|key| {
+        let share = percent(found.share(key).0);
+        format!(", of {} too instead of {share} of all rows", key.key)
+    });
+    format!(
+        "grouped by it: {numbered}; tasks count rows where they are, and send one row for each key{}",
+        hot.unwrap_or_default()
+    )
+}
+
+fn joined(found: &HotColumn, advice: &Advice) -> String {
+    let table = human::bytes(advice.table_bytes);
+    let limit = human::bytes(advice.table_limit);
+    if advice.join == Join::LookedUp {
+        return format!(
+            "joined by it: a dimension of all its keys takes at most {table} as a table in each process \
+             ({limit} are allowed), in which rows are looked up where they are"
+        );
+    }
+    let broadcast = match advice.broadcast_keys {
+        0 => "all keys are shuffled, for none is hot".to_owned(),
+        keys => format!(
+            "{} with {} of the rows broadcast, and the others shuffled",
+            match keys {
+                1 => "the hottest key is".to_owned(),
+                keys => format!("the {keys} hottest keys are"),
+            },
+            percent(advice.broadcast_share)
+        ),
+    };
+    let nulls = match found.nulls {
+        0 => "",
+        _ => "; rows without a key take turns at the tasks",
+    };
+    format!(
+        "joined by it: rows are looked up where they are if the dimension takes at most {limit} as a \
+         table in each process (were all its keys different, {table}); else {broadcast}{nulls}"
+    )
+}
+
+fn distinct(found: &HotColumn) -> String {
+    let hot = found.standing_out().next().map(|key| {
+        let share = percent(found.share(key).0);
+        format!(
+            ": {}, in {share} of the rows, is sent once by a task and group",
+            key.key
+        )
+    });
+    format!(
+        "counted as distinct values: each goes to a task by its own hash, not by its group's{}",
+        hot.unwrap_or_default()
+    )
 }
 
 fn column_text(column: &HotColumn) -> String {
@@ -113,7 +190,7 @@ fn column_text(column: &HotColumn) -> String {
     if let Some(exponent) = column.zipf_exponent() {
         _ = write!(text, ", Zipf exponent about {exponent:.2}");
     }
-    let keys: Vec<&HotKey> = standing_out(column).take(MANY).collect();
+    let keys: Vec<&HotKey> = column.standing_out().take(MANY).collect();
     if keys.is_empty() {
         text.push_str("\nno key stands out");
         return text;
@@ -130,14 +207,6 @@ fn column_text(column: &HotColumn) -> String {
     text.push('\n');
     text.push_str(&table::of_texts(&["key", "rows", "share", "within"], rows));
     text
-}
-
-/// Keys whose share is certainly more than nothing.
-fn standing_out(column: &HotColumn) -> impl Iterator<Item = &HotKey> {
-    column.keys.iter().take_while(|key| {
-        let (share, error) = column.share(key);
-        share > 2.0 * error
-    })
 }
 
 fn stages_table(stages: &[Stage]) -> String {
@@ -175,6 +244,15 @@ fn role(role: Role) -> &'static str {
     }
 }
 
+/// A key's share of the rows, and by how much it may be off.
+fn share(column: &HotColumn, key: &HotKey) -> String {
+    let (share, error) = column.share(key);
+    match error {
+        0.0 => percent(share),
+        error => format!("{} ± {}", percent(share), percent(error)),
+    }
+}
+
 fn percent(share: f64) -> String {
     match share {
         share if share >= 0.001 || share == 0.0 => format!("{:.1} %", share * 100.0),
@@ -191,7 +269,7 @@ fn span(us: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use rankmill_engine::skew::TaskWork;
+    use rankmill_engine::skew::{Shuffled, TaskWork};
 
     use super::*;
 
@@ -229,7 +307,10 @@ mod tests {
             decisions: vec!["nothing is done".to_owned()],
         };
         let text = brief(&report);
-        assert!(text.contains("item: 7 30.0 %, 9 9.0 %\n"), "{text}");
+        assert!(
+            text.contains("item: 7 30.0 % ± 1.0 %, 9 9.0 % ± 0.7 %\n"),
+            "{text}"
+        );
         assert!(
             text.contains(
                 "2 tasks of 1 ms to 3 ms, the longest 3.00 x the median\n  nothing is done\n"
@@ -254,15 +335,82 @@ mod tests {
         assert!(full(&cold).contains("no key stands out"));
     }
 
-    #[test]
-    fn says_what_a_shuffle_would_cost() {
-        let text = of_source(&SourceSkew {
-            found: column(&[("7", 300_000)]),
+    fn source(found: HotColumn, advice: Advice) -> String {
+        of_source(&SourceSkew {
+            found,
             files_read: 2,
             files: 4,
-        });
-        for part in ["4.8 x with 16", "76.8 x with 256", "2 of 4 files"] {
+            advice,
+        })
+    }
+
+    fn advice() -> Advice {
+        Advice {
+            shuffled: vec![Shuffled {
+                tasks: 16,
+                longest_by_mean: 4.8,
+            }],
+            straggles_from_tasks: Some(5),
+            groups: Groups::Dense,
+            join: Join::LookedUp,
+            table_bytes: 3 << 20,
+            table_limit: 4 << 30,
+            broadcast_keys: 2,
+            broadcast_share: 0.39,
+        }
+    }
+
+    #[test]
+    fn advice_is_by_what_was_found() {
+        let found = column(&[("7", 300_000), ("9", 90_000)]);
+        let text = source(found.clone(), advice());
+        for part in [
+            "4.8 x with 16",
+            "2 of 4 files",
+            "from 5 tasks on, the rows of 7 alone",
+            "groups are array indices;",
+            "of 7 too instead of 30.0 %",
+            "at most 3.0 MiB as a table",
+            "7, in 30.0 % of the rows",
+        ] {
             assert!(text.contains(part), "{part}: {text}");
         }
+        let by_size = Advice {
+            groups: Groups::Hashed,
+            join: Join::BySize,
+            table_bytes: 9 << 30,
+            ..advice()
+        };
+        let text = source(found, by_size.clone());
+        for part in [
+            "groups are hashed;",
+            "at most 4.0 GiB as a table",
+            "all its keys different, 9.0 GiB",
+            "the 2 hottest keys are with 39.0 % of the rows broadcast",
+            "rows without a key take turns",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        let even = HotColumn {
+            nulls: 0,
+            ..column(&[("7", 1_000)])
+        };
+        let nothing_hot = Advice {
+            straggles_from_tasks: None,
+            broadcast_keys: 0,
+            broadcast_share: 0.0,
+            ..by_size
+        };
+        let text = source(even, nothing_hot);
+        for part in [
+            "a shuffle would be even",
+            "all keys are shuffled, for none is hot",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(
+            !text.contains("take turns") && !text.contains("of 7"),
+            "{text}"
+        );
     }
 }

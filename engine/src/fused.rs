@@ -37,7 +37,7 @@ pub(crate) mod wire;
 pub use aggregator::MAX_DAYS;
 pub use dimension::{held_table_bytes, table_bytes};
 pub use exec::FusedExec;
-pub(crate) use groups::for_integer;
+pub(crate) use groups::{fits_dense, for_integer};
 pub(crate) use log::column_name;
 pub use node::{FusedNode, KeySpec, LookupSpec, MeasureSpec};
 pub use planner::can_look_up;

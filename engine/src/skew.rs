@@ -5,6 +5,7 @@
 //! Ballista brings to the scheduler as it does with all metrics: so a report is made in the same way
 //! in one process and on a cluster.
 
+mod advice;
 mod column;
 mod decisions;
 mod metrics;
@@ -18,6 +19,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::advice::{Advice, Groups, Join, Shuffled};
 pub(crate) use self::column::ColumnSketch;
 pub use self::decisions::decisions;
 pub(crate) use self::metrics::{TOLD_KEYS, note, tell};
@@ -125,6 +127,14 @@ impl HotColumn {
         )
     }
 
+    /// The keys whose share is certainly more than nothing.
+    pub fn standing_out(&self) -> impl Iterator<Item = &HotKey> {
+        self.keys.iter().take_while(|key| {
+            let (share, error) = self.share(key);
+            share > 2.0 * error
+        })
+    }
+
     /// The exponent of the Zipf law that the keys follow: among those whose counts can be told from
     /// each other. None if too few can.
     pub fn zipf_exponent(&self) -> Option<f64> {
@@ -213,10 +223,10 @@ mod tests {
     use std::sync::Arc;
 
     use datafusion::arrow::array::{
-        Array, ArrayRef, Date32Array, Int64Array, RecordBatch, StringArray,
+        Array, ArrayRef, AsArray, Date32Array, Int64Array, RecordBatch, StringArray,
     };
     use datafusion::arrow::compute::cast;
-    use datafusion::arrow::datatypes::DataType;
+    use datafusion::arrow::datatypes::{DataType, Int64Type, UInt64Type};
     use datafusion::datasource::MemTable;
     use datafusion::physical_plan::collect;
 
@@ -276,6 +286,15 @@ mod tests {
             }
         }
         assert!(ColumnSketch::new("f", Role::Column, &DataType::Float64).is_none());
+        // Beyond what an i64 holds.
+        let large = integers.as_primitive::<Int64Type>();
+        let large = large.unary::<_, UInt64Type>(|key| u64::MAX - key as u64);
+        let large: ArrayRef = Arc::new(large);
+        for batch in [8_192, 999] {
+            let found = found_in(&large, batch);
+            assert_eq!(found.keys[0].key, (u64::MAX - 7).to_string());
+            assert!(found.nulls > 0);
+        }
     }
 
     #[test]

@@ -67,6 +67,7 @@ async fn of_dataset(
             "zipf_exponent": skew.found.zipf_exponent(),
             "files_read": skew.files_read,
             "files": skew.files,
+            "advice": skew.advice,
         })),
     }
 }

@@ -202,6 +202,15 @@ fn hot_keys_of_a_dataset_are_found() {
     let truth = &skew["found"]["rows"];
     assert!(truth.as_u64().unwrap() > 0, "{skew}");
     let hottest = skew["found"]["keys"][0]["key"].as_str().unwrap();
+    let advice = &skew["advice"];
+    assert_eq!(advice["shuffled"][2]["tasks"], 256, "{advice}");
+    let longest = advice["shuffled"][2]["longest_by_mean"].as_f64();
+    assert!(longest > Some(1.5), "{advice}");
+    let straggles_from = advice["straggles_from_tasks"].as_u64();
+    assert!(straggles_from.is_some_and(|tasks| tasks < 256), "{advice}");
+    assert_eq!(advice["groups"], "dense");
+    assert_eq!(advice["join"], "looked_up");
+    assert!(advice["broadcast_share"].as_f64() > Some(0.0), "{advice}");
     let text = lake.run(&of_items).ok().stdout;
     for part in [
         "performance_id",
@@ -216,6 +225,14 @@ fn hot_keys_of_a_dataset_are_found() {
     let one = lake.json(&one);
     assert_eq!(one["files_read"], 1);
     assert!(one["files"].as_u64() > Some(1), "{one}");
+
+    // Each row has its own: said to be even.
+    let times = ["skew", "--source", &clicks, "--column", "clicked_at"];
+    let advice = &lake.json(&times)["advice"];
+    assert_eq!(advice["straggles_from_tasks"], serde_json::Value::Null);
+    assert_eq!(advice["groups"], "hashed");
+    let text = lake.run(&times).ok().stdout;
+    assert!(text.contains("a shuffle would be even"), "{text}");
 
     lake.run(&["skew", "--source", &clicks, "--column", "performance"])
         .fails(2, &["'performance'", "performance_id"]);

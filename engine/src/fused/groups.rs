@@ -58,6 +58,12 @@ const SLACK: u64 = 2;
 /// Numbers of texts that a window has room for at first.
 const FIRST_TEXTS: u64 = 1 << 10;
 
+/// Whether groups by one integer key are numbered by arithmetic, where so many integers lie between
+/// its smallest and its largest value.
+pub(crate) fn fits_dense(key: &DataType, span: u64) -> bool {
+    is_dense_integer(key) && span < MAX_DENSE
+}
+
 /// A key of the groups.
 #[derive(Debug, Clone)]
 pub(super) struct KeySource {

@@ -1,8 +1,10 @@
 //! The hot keys of a column, from some of its rows.
 
+use std::sync::Arc;
+
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array};
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Int64Type};
+use datafusion::arrow::datatypes::{DataType, UInt64Type};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::common::{Result, ScalarValue};
 
@@ -45,9 +47,7 @@ impl ColumnSketch {
         };
         let keys = match of {
             t if t.is_string() => Keys::Texts(SpaceSaving::new(COUNTERS)),
-            t if t.is_integer() && *t != DataType::UInt64 => {
-                Keys::Integers(SpaceSaving::new(COUNTERS))
-            }
+            t if t.is_integer() => Keys::Integers(SpaceSaving::new(COUNTERS)),
             DataType::Date32 | DataType::Date64 | DataType::Timestamp(_, _) => {
                 Keys::Integers(SpaceSaving::new(COUNTERS))
             }
@@ -115,8 +115,7 @@ impl ColumnSketch {
         self.sampled += values.len() as u64;
         match &mut self.keys {
             Keys::Integers(sketch) => {
-                let values = cast(&cast(values, &self.data_type)?, &DataType::Int64)?;
-                for value in values.as_primitive::<Int64Type>() {
+                for value in &integers(&cast(values, &self.data_type)?)? {
                     match value {
                         Some(value) => sketch.add(&value, weight),
                         None => self.nulls += weight,
@@ -146,7 +145,7 @@ impl ColumnSketch {
                     .take_while(|(_, rows)| *rows as f64 > least)
                     .map(|(key, _)| Some(key))
                     .collect();
-                let values = cast(&values, &self.data_type)?;
+                let values = self.typed(values)?;
                 (0..values.len())
                     .map(|at| ScalarValue::try_from_array(&values, at))
                     .collect()
@@ -161,6 +160,14 @@ impl ColumnSketch {
         }
     }
 
+    /// The reverse of [`integers`].
+    fn typed(&self, keys: Int64Array) -> Result<ArrayRef> {
+        Ok(match self.data_type {
+            DataType::UInt64 => Arc::new(keys.unary::<_, UInt64Type>(|key| key as u64)),
+            _ => cast(&keys, &self.data_type)?,
+        })
+    }
+
     /// What was found, with so many keys at most; none without rows.
     pub(crate) fn finish(&self, most: usize) -> Result<Option<HotColumn>> {
         if self.rows == 0 {
@@ -171,7 +178,7 @@ impl ColumnSketch {
             Keys::Integers(sketch) => {
                 let top = sketch.top(most + 1);
                 let integers: Int64Array = top.iter().map(|(key, _)| Some(*key)).collect();
-                let typed = cast(&integers, &self.data_type)?;
+                let typed = self.typed(integers)?;
                 let options = FormatOptions::default();
                 let texts = ArrayFormatter::try_new(typed.as_ref(), &options)?;
                 let keys = top.iter().enumerate();
@@ -200,6 +207,14 @@ impl ColumnSketch {
             keys: keys.collect(),
         }))
     }
+}
+
+/// Values as integers: of those that don't fit, the same bits.
+fn integers(values: &ArrayRef) -> Result<Int64Array> {
+    if let Some(values) = values.as_primitive_opt::<UInt64Type>() {
+        return Ok(values.unary(|value| value as i64));
+    }
+    Ok(cast(values, &DataType::Int64)?.as_primitive().clone())
 }
 
 fn shown(mut text: String) -> String {

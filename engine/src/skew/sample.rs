@@ -12,18 +12,23 @@ use crate::session::Session;
 /// Rows that are read, of all partitions together.
 const SAMPLED_ROWS: usize = 1 << 20;
 
-/// The keys in the first column of `frame` that have more than `share` of its rows, the most
-/// frequent first, at most `most` of them. A sample is read; a type that isn't integer, text, date or
-/// timestamp has no hot keys.
+/// Hot keys of a join.
+pub(super) const MAX_HOT_KEYS: usize = 512;
+
+/// A key is hot that has more than half of what a task would have if rows were spread evenly over so
+/// many tasks at least: how many a cluster has is known later.
+const MIN_TASKS: usize = 128;
+
+/// The share of the rows above which a key is hot where there are so many tasks.
+pub(super) fn hot_share(tasks: usize) -> f64 {
+    0.5 / tasks.max(MIN_TASKS) as f64
+}
+
+/// The hot keys in the first column of `frame`, the most frequent first, at most 512. A sample is read; a type that isn't integer, text, date or timestamp has no hot keys.
 ///
 /// # Errors
 /// If the frame can't be read.
-pub async fn hot_keys(
-    session: &Session,
-    frame: DataFrame,
-    share: f64,
-    most: usize,
-) -> Result<Vec<ScalarValue>> {
+pub async fn hot_keys(session: &Session, frame: DataFrame) -> Result<Vec<ScalarValue>> {
     let plan = frame.create_physical_plan().await?;
     let schema = plan.schema();
     let field = schema.field(0);
@@ -40,5 +45,6 @@ pub async fn hot_keys(
             sketch.add(batch.column(0))?;
         }
     }
-    Ok(sketch.frequent(share, most)?)
+    let share = hot_share(session.context().copied_config().target_partitions());
+    Ok(sketch.frequent(share, MAX_HOT_KEYS)?)
 }

@@ -6,6 +6,7 @@ use datafusion::common::DataFusionError;
 use datafusion::physical_plan::{ExecutionPlanProperties, execute_stream_partitioned};
 use futures::TryStreamExt;
 
+use super::advice::{Advice, Circumstances};
 use super::{ColumnSketch, HotColumn, Role};
 use crate::error::{Error, Result};
 use crate::session::Session;
@@ -20,6 +21,8 @@ pub struct SourceSkew {
     pub files_read: usize,
     /// Files that the dataset has.
     pub files: usize,
+    /// What rankmill would do with the column.
+    pub advice: Advice,
 }
 
 /// Looks for the hot keys of a column in files of a dataset, at most `max_files` of them, evenly
@@ -41,6 +44,7 @@ pub async fn skew_of_source(
     let chosen: Vec<SourceFile> = all.into_iter().step_by(step).collect();
     let files_read = chosen.len();
     let table = SourceTable::open(session, source, format, chosen).await?;
+    let range = table.range(column);
     let frame = session.context().read_table(Arc::new(table))?;
     let schema = frame.schema().clone();
     let unfit = |reason: String| Error::Column {
@@ -87,9 +91,20 @@ pub async fn skew_of_source(
             (Some(_), None) => {}
         }
     }
+    let found = found.unwrap_or_else(|| HotColumn::empty(column, Role::Column));
+    let advice = Advice::new(
+        &found,
+        &Circumstances {
+            data_type: field.data_type(),
+            range: range.as_ref(),
+            table_limit: session.table_limit(),
+            tasks: session.context().copied_config().target_partitions(),
+        },
+    );
     Ok(SourceSkew {
-        found: found.unwrap_or_else(|| HotColumn::empty(column, Role::Column)),
+        found,
         files_read,
         files,
+        advice,
     })
 }

@@ -19,11 +19,6 @@ use crate::inputs::{Input, Inputs};
 
 /// Files of the log in which hot keys are looked for.
 const SAMPLED_FILES: usize = 8;
-/// A hot key has more than half of what a task would have if rows were spread evenly over so many
-/// tasks at least: how many a cluster has is known later.
-const MIN_TASKS: usize = 128;
-/// Hot keys of a join.
-const MAX_HOT_KEYS: usize = 512;
 /// Bytes of a row of text files, which don't tell how many rows they have.
 const TEXT_ROW_BYTES: u64 = 16;
 
@@ -62,16 +57,12 @@ impl Compiler<'_> {
         let column = self.column(&input.field, key, &log)?;
         let field = log.schema().field_with_unqualified_name(key);
         let data_type = field.map_err(|e| self.plan_error(e))?.data_type();
-        // No sketch holds those; what they are is decided by the join.
         let column = match data_type {
-            DataType::UInt64 => cast(column, DataType::Utf8View),
             t if is_text(t) => cast(column, DataType::Utf8View),
             _ => column,
         };
         let keys = log.select(vec![column]).map_err(|e| self.plan_error(e))?;
-        let tasks = session.context().copied_config().target_partitions();
-        let share = 0.5 / tasks.max(MIN_TASKS) as f64;
-        let found = hot_keys(session, keys, share, MAX_HOT_KEYS).await;
+        let found = hot_keys(session, keys).await;
         found.map_err(Inputs::engine_error(self.job))
     }
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use ballista_core::JobId;
 use ballista_scheduler::state::execution_stage::{ExecutionStage, SuccessfulStage};
-use rankmill_engine::skew::{SkewReport, stages_report};
+use rankmill_engine::skew::{SkewReport, decisions, stages_report};
 
-use super::Cluster;
+use super::{Cluster, Planner};
 
 /// How often, and how many times, a job that has ended is looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -19,31 +19,44 @@ impl Cluster {
         for _ in 0..LOOKS {
             let running = self.server.state.task_manager.get_running_job_cache();
             if let Some(info) = running.get(job) {
-                return report(info.execution_graph.read().await.stages());
+                return self.report(info.execution_graph.read().await.stages());
             }
             if let Ok(Some(graph)) = self.ended.get_execution_graph(job).await {
-                return report(graph.stages());
+                return self.report(graph.stages());
             }
             // For a moment a job that ends is neither among those that run nor among the others.
             tokio::time::sleep(LOOK_EVERY).await;
         }
         SkewReport::default()
     }
+
+    fn report(&self, stages: &HashMap<usize, ExecutionStage>) -> SkewReport {
+        let ended = ended(stages);
+        let mut report = stages_report(
+            ended
+                .iter()
+                .map(|stage| (&stage.plan, &stage.stage_metrics[..])),
+        );
+        if self.options.planner == Planner::Adaptive {
+            // What was planned isn't known before.
+            let planned = ended.iter().flat_map(|stage| decisions(&stage.plan));
+            report.add(SkewReport {
+                decisions: planned.collect(),
+                ..SkewReport::default()
+            });
+        }
+        report
+    }
 }
 
-fn report(stages: &HashMap<usize, ExecutionStage>) -> SkewReport {
-    let mut ended: Vec<&SuccessfulStage> = stages
-        .values()
-        .filter_map(|stage| match stage {
-            ExecutionStage::Successful(stage) => Some(stage),
-            _ => None,
-        })
-        .collect();
-    // Ballista numbers stages from the files on.
+/// The stages that are done, from the files on.
+fn ended(stages: &HashMap<usize, ExecutionStage>) -> Vec<&SuccessfulStage> {
+    let ended = stages.values().filter_map(|stage| match stage {
+        ExecutionStage::Successful(stage) => Some(stage),
+        _ => None,
+    });
+    let mut ended: Vec<&SuccessfulStage> = ended.collect();
+    // So Ballista numbers them.
     ended.sort_by_key(|stage| stage.stage_id);
-    stages_report(
-        ended
-            .iter()
-            .map(|stage| (&stage.plan, &stage.stage_metrics[..])),
-    )
+    ended
 }

@@ -249,6 +249,15 @@ async fn write_networks(lake: &Path) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn dimensions_too_large_for_tables_are_joined_on_a_cluster() {
+    dimensions_are_joined(Planner::Static).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn dimensions_too_large_for_tables_are_joined_under_the_adaptive_planner() {
+    dimensions_are_joined(Planner::Adaptive).await;
+}
+
+async fn dimensions_are_joined(planner: Planner) {
     let folder = tempfile::tempdir().unwrap();
     let (here, there) = (folder.path().join("here"), folder.path().join("there"));
     let by_age = SHIPPED
@@ -262,7 +271,7 @@ async fn dimensions_too_large_for_tables_are_joined_on_a_cluster() {
     };
     let tables = Session::new(&SessionOptions::default()).unwrap();
     let joins = Session::new(&options).unwrap();
-    let cluster = cluster_of_two(&joins, folder.path(), Planner::Static).await;
+    let cluster = cluster_of_two(&joins, folder.path(), planner).await;
     let joins = joins.with_compute(cluster);
     let mut reports = Vec::new();
     for (place, session) in [(&here, &tables), (&there, &joins)] {
