@@ -24,7 +24,8 @@ pub(super) fn hot_share(tasks: usize) -> f64 {
     0.5 / tasks.max(MIN_TASKS) as f64
 }
 
-/// The hot keys in the first column of `frame`, the most frequent first, at most 512. A sample is read; a type that isn't integer, text, date or timestamp has no hot keys.
+/// The hot keys in the first column of `frame`, the most frequent first, at most 512. A sample is
+/// read; a type that isn't integer, text, date or timestamp has no hot keys.
 ///
 /// # Errors
 /// If the frame can't be read.
