@@ -79,7 +79,8 @@ def _cases(args: argparse.Namespace) -> Iterator[Case]:
             for items in (0.0, 1.1, 1.5):
                 if args.lake or Shape(rows, zipf_items=items) != base:
                     yield case(workload, Shape(rows, zipf_items=items), f"items Zipf {items:g}")
-            yield case(workload, Shape(rows, zipf_users=round(few, 3)), "1 % of users, half of clicks")
+                shape = Shape(rows, zipf_items=items, zipf_users=round(few, 3))
+                yield case(workload, shape, f"items Zipf {items:g}, 1 % of users half of clicks")
     for rows in args.sizes:
         yield case(WORKLOADS["W3"], Shape(rows, zipf_items=args.zipf), f"{rows // 10**6} M clicks")
 
@@ -94,11 +95,19 @@ def _facts(args: argparse.Namespace, results: Sequence[Result]) -> dict[str, obj
         "machine": report.machine(),
         "command": arguments.command("benches/peers/bench.py"),
         "versions": versions,
+        "source": _source(),
         "threads": args.threads,
         "rounds": args.rounds,
         "timeout_seconds": args.timeout,
         "memory_bytes": args.memory,
     }
+
+
+def _source() -> str:
+    """The commit that this file is of, which the binary should be of too."""
+    command = ["git", "-C", _HERE, "describe", "--always", "--dirty", "--abbrev=10"]
+    said = subprocess.run(command, capture_output=True, text=True)
+    return said.stdout.strip() or "unknown"
 
 
 def _most_of_memory() -> int:

@@ -8,12 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import answers
 import lakes
 import processes
 from processes import Finished
 from workloads import Question, Workload
+
+# As rankmill's skew report has them.
+Stage = dict[str, Any]
 
 _SPECS = Path(__file__).parent / "specs"
 _USAGE = 2
@@ -35,8 +39,8 @@ class Budget:
 
 def run(
     binary: Path, workload: Workload, lake: Path, budget: Budget, environment: dict[str, str]
-) -> tuple[Finished, list[str], str]:
-    """What became of it, the published rows, and a note on how it was run."""
+) -> tuple[Finished, list[str], str, list[Stage]]:
+    """What became of it, the published rows, a note on how it was run, and its stages."""
     days = workload.days(lakes.days(lake))
     specs = [_spec(workload, question) for question in workload.questions]
 
@@ -51,25 +55,30 @@ def run(
         finished = _added_up([finish([spec]) for spec in specs])
         note = f"{len(specs)} commands, added up"
     if finished.exit_code:
-        return finished, [], note
-    note = ", ".join(filter(None, [note, _longest(finished.stdout)]))
-    return finished, _published(workload, lake, days), note
+        return finished, [], note, []
+    stages = _stages(finished.stdout)
+    note = ", ".join(filter(None, [note, _longest(stages)]))
+    return finished, _published(workload, lake, days), note, stages
 
 
-def _longest(stdout: str) -> str:
-    """The worst ratio of a stage's longest task to its median one, of stages that take their time.
-
-    >>> _longest('{"skew": {"stages": [{"tasks": [{"us": 300000}, {"us": 200000}]}]}}')
-    'longest task 1.50 x the median'
-    """
+def _stages(stdout: str) -> list[Stage]:
+    """The stages of the skew reports of all jobs: each a name, and what its tasks did."""
     reports, decoder = [], json.JSONDecoder()
     while text := stdout.strip():
         # Several jobs are several documents.
         report, end = decoder.raw_decode(text)
         reports.append(report)
         stdout = text[end:]
-    stages = [stage["tasks"] for report in reports for stage in report["skew"]["stages"]]
-    times = [[task["us"] for task in tasks] for tasks in stages if len(tasks) > 1]
+    return [stage for report in reports for stage in report["skew"]["stages"]]
+
+
+def _longest(stages: Sequence[Stage]) -> str:
+    """The worst ratio of a stage's longest task to its median one, of stages that take their time.
+
+    >>> _longest([{"tasks": [{"us": 300000}, {"us": 200000}]}])
+    'longest task 1.50 x the median'
+    """
+    times = [[task["us"] for task in stage["tasks"]] for stage in stages if len(stage["tasks"]) > 1]
     # Of two tasks the shorter one, as in rankmill's own report: the mean of both would hide the other.
     medians = [(max(us), statistics.median_low(us)) for us in times if max(us) > _SHORT_US]
     # A median of nothing: most tasks had no work, such as those of few dates on many threads.

@@ -81,9 +81,9 @@ def _page(facts: dict[str, Any], results: Sequence[Result]) -> str:
     lines = [
         f"# rankmill and its peers, {facts['date']}",
         "",
-        f"Host: {facts['machine']}. Versions: {versions}.",
+        f"Host: {facts['machine']}. Versions: {versions}; rankmill's source: {facts['source']}.",
         f"Command: `{facts['command']}`. {facts['threads']} threads; rounds: {facts['rounds']},",
-        "each engine in turn, medians.",
+        "each engine in turn, medians, after a round in which answers were compared.",
         "The whole command counts on rankmill's side, the query alone on the others'",
         "(see the README of benches/peers).",
         "",
@@ -128,6 +128,7 @@ def _raw(result: Result) -> dict[str, Any]:
                 "peak_memory_bytes": record.peak_memory_bytes,
                 "rows": record.rows,
                 "digest": record.digest,
+                "stages": record.stages,
             }
             for record in result.records
         ],

@@ -7,13 +7,19 @@ use anyhow::ensure;
 use criterion::{BatchSize, Criterion};
 use datafusion::common::DataFusionError;
 use datafusion::logical_expr::{LogicalPlanBuilder, col};
-use datafusion::physical_plan::{ExecutionPlan, execute_stream_partitioned};
+use datafusion::physical_plan::{
+    ExecutionPlan, ExecutionPlanProperties, execute_stream_partitioned,
+};
 use datafusion::prelude::DataFrame;
 use futures::TryStreamExt;
-use rankmill_benches::Clicks;
+use rankmill_benches::{Clicks, bench_lake};
+use rankmill_datagen::Config;
 use rankmill_engine::source::{Format, SourcePath, SourceTable, list_files};
 
 use crate::{Bench, Lookup, group, ranked};
+
+/// Rows of a file or row group that is shared out.
+const PIECE_ROWS: u64 = 100;
 
 impl Bench {
     /// What a ranking takes besides decoding what it reads.
@@ -57,6 +63,43 @@ impl Bench {
             let plan = LogicalPlanBuilder::from(plan);
             let plan = plan.project(columns)?.build()?;
             self.measure(&mut group, name, &ranked(plan, "k1", "m0", 100)?)?;
+        }
+        group.finish();
+        Ok(())
+    }
+
+    /// Sharing files out among tasks, which is what planning a scan of many of them mostly is: dates of
+    /// many files each, and one file that is cut between its row groups.
+    pub(crate) fn packing(&self, criterion: &mut Criterion, pieces: u64) -> anyhow::Result<()> {
+        let mut group = group(criterion, "packing", pieces as usize);
+        let rows = pieces * PIECE_ROWS;
+        for (name, days, rows_per_file) in
+            [("whole dates", 10, PIECE_ROWS), ("row groups", 1, rows)]
+        {
+            let config = Config {
+                click_rows: rows,
+                web_rows: 0,
+                days,
+                users: 1_000,
+                performances: 100,
+                rows_per_file,
+                rows_per_row_group: PIECE_ROWS,
+                ..Config::default()
+            };
+            let lake = self.runtime.block_on(bench_lake(config))?;
+            let path = format!("{}/stage/ticket_clicks/", lake.display());
+            let opened = self.runtime.block_on(self.open(&path, Some("date")));
+            let log = opened?.0.select_columns(&["user_id", "performance_id"])?;
+            let log = log.into_unoptimized_plan();
+            let state = self.session.context().state();
+            let planned = || self.runtime.block_on(state.create_physical_plan(&log));
+            let tasks = planned()?.output_partitioning().partition_count();
+            let threads = state.config().target_partitions();
+            ensure!(
+                tasks == threads,
+                "{name}: {tasks} tasks for {threads} threads"
+            );
+            group.bench_function(name, |bencher| bencher.iter(|| black_box(planned())));
         }
         group.finish();
         Ok(())

@@ -1,6 +1,7 @@
-//! Each operator by itself: lookups, joins in their place, counts, distinct counts, percentiles, groups
-//! that go to disk, the top of groups and the first rows of windows over skewed rows in memory; then
-//! files, of which only two columns are decoded, beside their ranking.
+//! Each operator by itself: lookups, joins in their place, filters, counts, distinct counts,
+//! percentiles, groups that go to disk, the top of groups and the first rows of windows over skewed
+//! rows in memory; then files, of which only two columns are decoded, beside their ranking, and how
+//! many of them are shared out among tasks.
 //!
 //! Without `--bench`, as under `cargo test`, each runs once over few rows.
 
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use anyhow::ensure;
 use criterion::{BatchSize, BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
 use datafusion::common::{Column, ScalarValue};
+use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::prelude::DataFrame;
@@ -22,6 +24,9 @@ use rankmill_engine::salted::SaltedJoinNode;
 use rankmill_engine::{Session, SessionOptions};
 use tokio::runtime::Runtime;
 
+/// The rule that puts filters into the aggregation above them.
+const FUSED_FILTERS: &str = "rankmill_fused_filters";
+
 fn main() -> anyhow::Result<()> {
     let mut criterion = Criterion::default().sample_size(20).configure_from_args();
     let measured = std::env::args().any(|argument| argument == "--bench");
@@ -30,6 +35,7 @@ fn main() -> anyhow::Result<()> {
     let sizes = rows::register(&bench.session, rows)?;
     bench.lookups(&mut criterion, &sizes)?;
     bench.joins(&mut criterion, &sizes)?;
+    bench.filters(&mut criterion, &sizes)?;
     bench.counts(&mut criterion, &sizes)?;
     bench.distinct(&mut criterion, &sizes)?;
     bench.percentiles(&mut criterion, &sizes)?;
@@ -37,6 +43,7 @@ fn main() -> anyhow::Result<()> {
     bench.first_rows(&mut criterion, &sizes)?;
     bench.spilled(&mut criterion, &sizes)?;
     bench.files(&mut criterion, rows as u64 * 2)?;
+    bench.packing(&mut criterion, if measured { 4_000 } else { 40 })?;
     criterion.final_summary();
     Ok(())
 }
@@ -107,6 +114,36 @@ impl Bench {
             let joined = DataFrame::new(self.session.context().state(), join.into_plan());
             let plan = self.aggregation(joined, &["region"], None, &["count(*)"])?;
             self.measure(&mut group, name, &plan)?;
+        }
+        group.finish();
+        Ok(())
+    }
+
+    /// Conditions that few, most and all rows satisfy: checked by the operator, and by a filter below.
+    fn filters(&self, criterion: &mut Criterion, sizes: &rows::Sizes) -> anyhow::Result<()> {
+        let mut group = group(criterion, "filter", sizes.rows);
+        let fused = self.session.context().state();
+        let others = fused.physical_optimizers().iter();
+        let others = others.filter(|rule| rule.name() != FUSED_FILTERS).cloned();
+        let below = SessionStateBuilder::new_from_existing(fused.clone())
+            .with_physical_optimizer_rules(others.collect())
+            .build();
+        for (pass, condition) in [
+            ("a tenth", "user % 10 = 0"),
+            ("nine of ten", "user % 10 <> 0"),
+            ("all", "user % 10 >= 0"),
+        ] {
+            let log = self.table("log")?;
+            let condition = self
+                .session
+                .context()
+                .parse_sql_expr(condition, log.schema())?;
+            let log = log.filter(condition)?;
+            let plan = self.aggregation(log, &["item"], None, &["count(distinct user)"])?;
+            for (place, state) in [("fused", &fused), ("below", &below)] {
+                let name = format!("{pass}, {place}");
+                self.measure_in(state, &mut group, &name, &plan)?;
+            }
         }
         group.finish();
         Ok(())
@@ -249,10 +286,19 @@ impl Bench {
         Ok(LogicalPlanBuilder::from(plan).project(columns)?.build()?)
     }
 
-    /// Planning isn't measured. A plan's exchanges run once, so each run has a plan of its own.
     fn measure(&self, group: &mut Group, name: &str, plan: &LogicalPlan) -> anyhow::Result<()> {
+        self.measure_in(&self.session.context().state(), group, name, plan)
+    }
+
+    /// Planning isn't measured. A plan's exchanges run once, so each run has a plan of its own.
+    fn measure_in(
+        &self,
+        state: &SessionState,
+        group: &mut Group,
+        name: &str,
+        plan: &LogicalPlan,
+    ) -> anyhow::Result<()> {
         let context = self.session.context();
-        let state = context.state();
         let planned = || self.runtime.block_on(state.create_physical_plan(plan));
         let run = |plan: Arc<dyn ExecutionPlan>| {
             let rows = collect(plan, context.task_ctx());
