@@ -10,11 +10,16 @@ use std::sync::Arc;
 use datafusion::optimizer::OptimizerRule;
 use datafusion::optimizer::optimizer::Optimizer;
 use datafusion::optimizer::single_distinct_to_groupby::SingleDistinctToGroupBy;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::aggregate_statistics::AggregateStatistics;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 
 pub use aggregates::Aggregates;
 pub use fusion::FusedAggregates;
 pub use group_limit::GroupLimits;
 pub use star::with_unique_keys;
+
+use crate::fused::{FusedFilters, WholeDates};
 
 /// DataFusion's rules with rankmill's in their places: fusion stands before the rule that turns a
 /// single distinct count into two aggregations, when filters on keys have been moved below. Cuts come
@@ -27,5 +32,16 @@ pub(crate) fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     rules.insert(at, Arc::new(FusedAggregates));
     rules.insert(at, Arc::new(GroupLimits));
     rules.push(Arc::new(Aggregates::default()));
+    rules
+}
+
+/// DataFusion's physical rules and, behind them, rankmill's; but not the one that answers aggregates
+/// from statistics: those of a filter's output are estimates by what footers say.
+pub(crate) fn physical_optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let mut rules = PhysicalOptimizer::new().rules;
+    let by_statistics = AggregateStatistics::new();
+    rules.retain(|rule| rule.name() != by_statistics.name());
+    rules.push(Arc::new(WholeDates));
+    rules.push(Arc::new(FusedFilters));
     rules
 }

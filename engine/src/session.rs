@@ -15,10 +15,9 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use crate::compute::{Compute, Computed, Embedded};
 use crate::error::Result;
 use crate::functions::{aggregate_functions, scalar_functions};
-use crate::fused::{FusedFilters, WholeDates};
 use crate::progress::ScanProgress;
 use crate::rank::RankingQueryPlanner;
-use crate::rules::optimizer_rules;
+use crate::rules::{optimizer_rules, physical_optimizer_rules};
 use crate::store::{RetryPolicy, Stores};
 
 /// What a session may use.
@@ -168,8 +167,7 @@ fn state(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> Result<SessionState
         .with_default_features()
         .with_query_planner(Arc::new(RankingQueryPlanner))
         .with_optimizer_rules(optimizer_rules())
-        .with_physical_optimizer_rule(Arc::new(WholeDates))
-        .with_physical_optimizer_rule(Arc::new(FusedFilters))
+        .with_physical_optimizer_rules(physical_optimizer_rules())
         .build();
     register_functions(&mut state)?;
     Ok(state)
@@ -196,6 +194,12 @@ pub(crate) fn config(options: &SessionOptions) -> SessionConfig {
     // A column is called what the user's files call it.
     options.sql_parser.enable_ident_normalization = false;
     options.execution.parquet.pushdown_filters = false;
+    // A scan that gets a filter while it runs leaves row groups out by what footers say, whatever
+    // `source::condition` has switched off.
+    options.optimizer.enable_dynamic_filter_pushdown = false;
+    options.optimizer.enable_topk_dynamic_filter_pushdown = false;
+    options.optimizer.enable_join_dynamic_filter_pushdown = false;
+    options.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
     // Files are shared out where they are listed, by what is read of them (`source::packing`): a rule
     // of DataFusion would cut them anew at equal bytes of the whole files.
     options.optimizer.repartition_file_scans = false;

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
 use datafusion::arrow::compute::take;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Type};
+use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::ipc::reader::StreamReader;
 use datafusion::arrow::ipc::writer::StreamWriter;
 use datafusion::common::hash_utils::create_hashes;
@@ -95,6 +96,14 @@ impl BatchFile {
 
 /// Says where it was that writing failed: mostly the disk is full.
 fn not_written(error: DataFusionError) -> DataFusionError {
+    let error = match error {
+        // Not one of decoding, for which others would take it.
+        DataFusionError::ArrowError(arrow, trace) => match *arrow {
+            ArrowError::IoError(_, error) => DataFusionError::IoError(error),
+            other => DataFusionError::ArrowError(Box::new(other), trace),
+        },
+        other => other,
+    };
     error.context("memory is short, and groups can't be written to the folder for temporary files")
 }
 

@@ -76,7 +76,26 @@ impl Estimate {
     pub(super) fn add(&mut self, footer: &ParquetMetaData) {
         let groups = footer.row_groups();
         let rows = |at: usize| groups[at].num_rows().max(0) as u64;
-        self.rows += (0..groups.len()).map(rows).sum::<u64>();
+        let all = (0..groups.len()).map(rows).sum::<u64>();
+        self.rows += all;
+        // Statistics are found by a column's place: in other files they would be another's.
+        let roots = footer
+            .file_metadata()
+            .schema_descr()
+            .root_schema()
+            .get_fields();
+        let names = self
+            .schema
+            .fields()
+            .iter()
+            .map(|field| field.name().as_str());
+        if !names
+            .take(roots.len())
+            .eq(roots.iter().map(|root| root.name()))
+        {
+            self.may_pass += all;
+            return;
+        }
         let mut left = RowGroupAccessPlanFilter::new(ParquetAccessPlan::new_all(groups.len()));
         left.prune_by_statistics(
             &self.schema,

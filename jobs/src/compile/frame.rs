@@ -6,10 +6,10 @@ use chrono::{DateTime, Datelike, NaiveDate};
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::arrow::error::ArrowError;
 use datafusion::catalog::TableProvider;
-use datafusion::common::ScalarValue;
+use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::DataFusionError;
 use datafusion::execution::FunctionRegistry;
-use datafusion::logical_expr::{Expr, ident, lit};
+use datafusion::logical_expr::{Expr, cast, ident, lit, when};
 use datafusion::prelude::DataFrame;
 use rankmill_engine::functions::{TimeZone, day_bounds_us};
 use rankmill_engine::source::{DATE_COLUMN, SourceTable};
@@ -26,17 +26,7 @@ impl Compiler<'_> {
         table: SourceTable,
         days: &[NaiveDate],
     ) -> Result<DataFrame> {
-        let frame = self.dated_frame(input, table, days)?;
-        match &input.filter {
-            None => Ok(frame),
-            Some(filter) => {
-                let field = format!("{}.where", input.field);
-                let condition = self.expr(&field, filter, frame.schema())?;
-                frame
-                    .filter(condition)
-                    .map_err(|e| self.sql_error(&field, filter, &e))
-            }
-        }
+        self.dated_frame(input, table, days, input.filter.as_deref())
     }
 
     /// Whether a log has a row on a day, whatever `where` says. Footers only give a span.
@@ -47,7 +37,7 @@ impl Compiler<'_> {
         day: NaiveDate,
     ) -> Result<bool> {
         let found = self
-            .dated_frame(input, table, &[day])?
+            .dated_frame(input, table, &[day], None)?
             .select_columns(&[DATE_COLUMN])
             .and_then(|frame| frame.limit(0, Some(1)))
             .map_err(|e| self.plan_error(e))?
@@ -65,14 +55,32 @@ impl Compiler<'_> {
         }
     }
 
+    /// The rows of a log on some days that satisfy a condition.
     fn dated_frame(
         &self,
         input: &Input,
-        table: SourceTable,
+        mut table: SourceTable,
         days: &[NaiveDate],
+        condition: Option<&str>,
     ) -> Result<DataFrame> {
+        let plan_error = |e| self.plan_error(e);
+        let field_of_condition = format!("{}.where", input.field);
+        let parsed = |schema: &DFSchema| {
+            let condition = condition.map(|sql| self.expr(&field_of_condition, sql, schema));
+            condition.transpose()
+        };
+        let filtered = |frame: DataFrame, filter: Expr| {
+            frame.filter(filter).map_err(|e| match condition {
+                Some(sql) => self.sql_error(&field_of_condition, sql, &e),
+                None => self.plan_error(e),
+            })
+        };
         let Some((column, zone)) = input.date_column() else {
-            return self.frame(input, table);
+            let frame = self.frame(input, table)?;
+            return match parsed(frame.schema())? {
+                Some(condition) => filtered(frame, condition),
+                None => Ok(frame),
+            };
         };
         let field = format!("{}.date.column", input.field);
         let schema = table.schema();
@@ -81,27 +89,16 @@ impl Compiler<'_> {
         let (range, stated) = (range(&data_type, zone, days), table.range(column));
         let within =
             |column: Expr, [start, end]: [Expr; 2]| column.clone().gt_eq(start).and(column.lt(end));
-        let table = match &range {
-            Some(range) => table.with_hint(within(ident(column), range.clone())),
-            None => table,
-        };
+        if let Some(range) = &range {
+            table = table.with_hint(within(ident(column), range.clone()));
+        }
+        let columns = DFSchema::try_from(schema).map_err(plan_error)?;
+        // Of `date`, which it may know as well, footers say nothing.
+        if let Ok(Some(condition)) = parsed(&columns) {
+            table = table.with_hint(condition);
+        }
         let mut frame = self.frame(input, table)?;
         let expr = self.column(&field, column, &frame)?;
-        let plan_error = |e| self.plan_error(e);
-        // `date` decides, but most rows of other days are told by bounds on the column itself.
-        if let Some([start, end]) = range {
-            let within = match stated {
-                // Files were left out by what their footers say: no row may lie elsewhere.
-                Some((least, most)) => {
-                    let [least, most] = [least, most].map(|end| Expr::Literal(end, None));
-                    let place = lit(input.source.base().to_string());
-                    let function = self.context.udf("within_stated").map_err(plan_error)?;
-                    function.call(vec![expr.clone(), start, end, least, most, place])
-                }
-                None => within(expr.clone(), [start, end]),
-            };
-            frame = frame.filter(within).map_err(plan_error)?;
-        }
         match data_type {
             DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 => {}
             text if text.is_string() => {}
@@ -113,17 +110,41 @@ impl Compiler<'_> {
                 return Err(self.field_error(&field, reason));
             }
         }
+        // `date` decides, but most rows of other days are told by bounds on the column itself.
+        if let Some([start, end]) = range {
+            let column = expr.clone();
+            let within = match stated {
+                // Files were left out by what their footers say: no row may lie elsewhere.
+                Some((least, most)) => {
+                    let [least, most] = [least, most].map(|end| Expr::Literal(end, None));
+                    let place = lit(input.source.base().to_string());
+                    let function = self.context.udf("within_stated").map_err(plan_error)?;
+                    function.call(vec![column, start, end, least, most, place])
+                }
+                None => within(column, [start, end]),
+            };
+            frame = frame.filter(within).map_err(plan_error)?;
+        }
         let function = self.context.udf("local_date").map_err(plan_error)?;
         let date = function.call(vec![expr, lit(zone.name())]);
+        let frame = frame.with_column(DATE_COLUMN, date).map_err(plan_error)?;
         let wanted: Vec<Expr> = days.iter().map(|day| date_literal(*day)).collect();
-        frame
-            .with_column(DATE_COLUMN, date)
-            .and_then(|frame| {
-                let date = datafusion::common::Column::new_unqualified(DATE_COLUMN);
-                frame.filter(Expr::Column(date).in_list(wanted, false))
-            })
-            .map_err(plan_error)
+        let of_day = datafusion::common::Column::new_unqualified(DATE_COLUMN);
+        let of_days = Expr::Column(of_day).in_list(wanted, false);
+        let filter = match parsed(frame.schema())? {
+            Some(condition) => after(of_days, condition).map_err(plan_error)?,
+            None => of_days,
+        };
+        filtered(frame, filter)
     }
+}
+
+/// A condition that is only evaluated for rows that satisfy the first: what it makes of others, those
+/// of other days, is nobody's business, an error least of all. Of parts that are joined by AND, the one
+/// that looks cheapest would be evaluated first; a CASE of truth values would be made into an AND.
+fn after(first: Expr, condition: Expr) -> Result<Expr, DataFusionError> {
+    let case = when(first, cast(condition, DataType::Int8)).otherwise(lit(0i8))?;
+    Ok(case.eq(lit(1i8)))
 }
 
 /// What lies from the first of some days (in order) up to the last, in the type of a column; none

@@ -312,7 +312,11 @@ async fn name_broken_file(session: &Session, spec: &Spec, inputs: &Inputs, error
             | DataFusionError::ArrowError(_, _)
             | DataFusionError::External(_)
     );
-    if !decoding {
+    // A condition that a scan checks fails as if the file did.
+    let in_condition = cause
+        .to_string()
+        .contains("Error evaluating filter predicate");
+    if !decoding || in_condition {
         return error;
     }
     for input in inputs

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, Int64Array, TimestampMillisecondArray};
+use datafusion::arrow::array::{ArrayRef, Int64Array, StringArray, TimestampMillisecondArray};
 use datafusion::parquet::file::statistics::Statistics;
 
 use crate::footer::restate;
@@ -58,6 +58,62 @@ fn a_time_that_the_footer_denies_is_an_error() {
         }
         assert!(job.batch(1).is_none());
     }
+}
+
+/// The same where the footers promise so much that the scan checks the day itself: the message isn't
+/// taken for that of a file that can't be decoded.
+#[test]
+fn a_denied_time_is_told_by_scans_too() {
+    let lake = Lake::new();
+    write(&lake, &[0, 2, 1, 0, 3], |group| {
+        Some([noon([0, 2, 1, 0, 0][group]); 2])
+    });
+    let job = Job::new(&lake, SPEC);
+    let error = job.error(&[1]);
+    for part in ["log", "statistics"] {
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+/// What a condition makes of rows of other days doesn't matter.
+#[test]
+fn conditions_are_for_the_rows_of_the_day() {
+    let lake = Lake::new();
+    let days = [0, 1, 1, 2];
+    let codes = ["garbage", "200", "404", "garbage"];
+    let items: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3, 4]));
+    let times = days.iter().map(|day| noon(*day));
+    let times: ArrayRef = Arc::new(TimestampMillisecondArray::from_iter_values(times));
+    let codes: ArrayRef = Arc::new(StringArray::from(codes.to_vec()));
+    let columns = [("item", items), ("at", times), ("code", codes)];
+    // In one row group, and in one for each row: then the scan checks.
+    for rows_per_group in [10, 1] {
+        lake.write("log/a.parquet", &columns, rows_per_group);
+        let with_condition = SPEC.replace(
+            "column: at }",
+            "column: at }, where: 'CAST(code AS INT) = 200'",
+        );
+        let job = Job::new(&lake, &with_condition);
+        job.run(&[1]).unwrap();
+        let rows = job.rows(1);
+        assert_eq!(rows.len(), 1, "{rows:?}");
+        assert_eq!(rows[0][2], Value::Int(2));
+    }
+}
+
+/// Files without rows state nothing, and hide nothing.
+#[test]
+fn an_empty_file_does_not_keep_others_from_being_checked() {
+    let lake = Lake::new();
+    write(&lake, &[1, 1, 2], |_| Some([noon(1); 2]));
+    let none = TimestampMillisecondArray::from(Vec::<i64>::new());
+    let columns: [(&str, ArrayRef); 2] = [
+        ("item", Arc::new(Int64Array::from(Vec::<i64>::new()))),
+        ("at", Arc::new(none)),
+    ];
+    lake.write("log/empty.parquet", &columns, 1);
+    let error = Job::new(&lake, SPEC).error(&[1]);
+    assert!(error.contains("statistics"), "{error}");
 }
 
 /// A row group that says nothing is no lie: its rows may have any time.

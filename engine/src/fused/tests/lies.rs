@@ -8,6 +8,7 @@ use datafusion::arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use datafusion::common::ScalarValue;
 use datafusion::parquet::arrow::ArrowWriter;
+use datafusion::parquet::file::properties::WriterProperties;
 use datafusion::parquet::file::statistics::Statistics;
 use datafusion::physical_plan::{collect, displayable};
 
@@ -17,6 +18,8 @@ use crate::source::{Format, SourcePath, SourceTable, list_files};
 
 /// Items from 5 to 7 and users from 0 to 3, as the footer has it.
 const CLAIMS: [(&str, (i64, i64)); 2] = [("item", (5, 7)), ("user", (0, 3))];
+
+const GROUP_ROWS: usize = 300;
 
 /// Whether an item and a user pass.
 type Passes = fn(i64, i64) -> bool;
@@ -45,7 +48,8 @@ fn write(path: &Path, columns: [&[i64]; 2]) {
     let arrays = columns.map(|values| Arc::new(Int64Array::from(values.to_vec())) as ArrayRef);
     let batch = RecordBatch::try_new(Arc::clone(&schema), arrays.to_vec()).unwrap();
     let file = std::fs::File::create(path).unwrap();
-    let mut writer = ArrowWriter::try_new(file, schema, None).unwrap();
+    let groups = WriterProperties::builder().set_max_row_group_row_count(Some(GROUP_ROWS));
+    let mut writer = ArrowWriter::try_new(file, schema, Some(groups.build())).unwrap();
     writer.write(&batch).unwrap();
     writer.close().unwrap();
     restate(path, |_, column| {
@@ -127,5 +131,46 @@ async fn what_footers_deny_is_counted() {
             found.sort_unstable();
             assert_eq!(found, expected, "{condition}: {shown}");
         }
+    }
+}
+
+/// Operators that tell scans while they run what they still want, and aggregates that statistics could
+/// answer.
+#[tokio::test]
+async fn queries_without_groups_see_all_rows() {
+    let items: Vec<i64> = (0..2_000).map(|row| row * 7 % 50).collect();
+    let folder = tempfile::tempdir().unwrap();
+    write(&folder.path().join("a.parquet"), [&items, &items]);
+    let session = Session::new(&SessionOptions::default()).unwrap();
+    let source = SourcePath::parse(folder.path().to_str().unwrap()).unwrap();
+    let files = list_files(&session, &source, Format::Parquet, None, None);
+    let table = SourceTable::open(&session, &source, Format::Parquet, files.await.unwrap());
+    let context = session.context();
+    let table = Arc::new(table.await.unwrap());
+    context.register_table("log", table).unwrap();
+    for (sql, expected) in [
+        ("SELECT max(item) FROM log WHERE item > 7", vec![49]),
+        ("SELECT min(item) FROM log WHERE item < 5", vec![0]),
+        (
+            "SELECT item FROM log WHERE item > 7 ORDER BY item LIMIT 41",
+            [vec![8; 40], vec![9]].concat(),
+        ),
+        (
+            "SELECT item FROM log WHERE item > 7 ORDER BY item DESC LIMIT 1",
+            vec![49],
+        ),
+        (
+            "SELECT count(distinct item) + 0 * count(distinct \"user\") FROM log WHERE item > 7",
+            vec![42],
+        ),
+        ("SELECT count(*) FROM log WHERE item > 7", vec![40 * 42]),
+    ] {
+        let frame = context.sql(sql).await.unwrap();
+        let batches = frame.collect().await.unwrap();
+        let found = batches.iter().flat_map(|batch| {
+            let values = batch.column(0).as_primitive::<Int64Type>();
+            values.values().to_vec()
+        });
+        assert_eq!(found.collect::<Vec<_>>(), expected, "{sql}");
     }
 }
