@@ -11,6 +11,7 @@ use rankmill_jobs::shipped;
 use rankmill_jobs::spec::{Params, Spec, parse};
 
 use crate::args::{DateChoice, Format, Global, SpecChoice};
+use crate::human;
 use crate::outcome::Usage;
 
 /// Dates of one command.
@@ -35,19 +36,30 @@ pub(crate) struct Job {
     pub(crate) params: Params,
 }
 
-/// Resident memory of a process with nothing in its operators' hands: code, metadata, tables of
-/// dimensions. Measured.
+/// Resident memory of a process with nothing in its operators' hands: code and metadata. Measured.
 const PROCESS_BYTES: usize = 64 << 20;
 /// What a thread holds beside its operators' states: pages being read and decoded, and what the
 /// allocator keeps. Measured.
 const THREAD_BYTES: usize = 48 << 20;
 
-/// What operators may hold in a process that may take `bytes`.
+/// What a process takes besides what its operators hold.
+fn bytes_beside(threads: usize) -> usize {
+    let of_threads = threads.saturating_mul(THREAD_BYTES);
+    of_threads.saturating_add(PROCESS_BYTES)
+}
+
+/// What operators may hold in a process that may take `bytes`: a quarter at least.
 fn operator_bytes(bytes: usize, threads: usize) -> usize {
-    let beside = threads
-        .saturating_mul(THREAD_BYTES)
-        .saturating_add(PROCESS_BYTES);
-    bytes.saturating_sub(beside).max(bytes / 4)
+    let left = bytes.saturating_sub(bytes_beside(threads));
+    if left < bytes / 4 {
+        tracing::warn!(
+            "with {threads} threads the process takes about {} besides what it computes with: \
+             --memory {} can't be kept to",
+            human::bytes(bytes_beside(threads) as u64),
+            human::bytes(bytes as u64)
+        );
+    }
+    left.max(bytes / 4)
 }
 
 impl Environment {

@@ -104,7 +104,7 @@ pub(crate) fn of_source(skew: &SourceSkew) -> String {
 /// From when on a shuffle would be held up, and by what.
 fn straggler(found: &HotColumn, advice: &Advice) -> String {
     let Some(tasks) = advice.straggles_from_tasks else {
-        return "no key stands out: a shuffle would be even".to_owned();
+        return "no key is hot enough to hold up a shuffle".to_owned();
     };
     let hottest = found.standing_out().next();
     let hottest = hottest.filter(|key| key.rows >= found.nulls);
@@ -119,6 +119,7 @@ fn grouped(found: &HotColumn, advice: &Advice) -> String {
     let numbered = match advice.groups {
         Groups::Dense => "its values lie close together, so that groups are array indices",
         Groups::Hashed => "its values lie far apart, so that groups are hashed",
+        Groups::HashedByType => "groups are hashed, as always for its type",
         Groups::DenseWhileFew => "groups are array indices while they are few, then hashed",
     };
     let hot = found.standing_out().next().map(|key| {
@@ -136,8 +137,8 @@ fn joined(found: &HotColumn, advice: &Advice) -> String {
     let limit = human::bytes(advice.table_limit);
     if advice.join == Join::LookedUp {
         return format!(
-            "joined by it: a dimension of all its keys takes at most {table} as a table in each process \
-             ({limit} are allowed), in which rows are looked up where they are"
+            "joined by it: a dimension of all its keys takes about {table} and its attributes as a table \
+             in each process ({limit} are allowed), in which rows are looked up where they are"
         );
     }
     let broadcast = match advice.broadcast_keys {
@@ -370,7 +371,7 @@ mod tests {
             "from 5 tasks on, the rows of 7 alone",
             "groups are array indices;",
             "of 7 too instead of 30.0 %",
-            "at most 3.0 MiB as a table",
+            "about 3.0 MiB and its attributes as a table",
             "7, in 30.0 % of the rows",
         ] {
             assert!(text.contains(part), "{part}: {text}");
@@ -403,7 +404,7 @@ mod tests {
         };
         let text = source(even, nothing_hot);
         for part in [
-            "a shuffle would be even",
+            "no key is hot enough to hold up a shuffle",
             "all keys are shuffled, for none is hot",
         ] {
             assert!(text.contains(part), "{part}: {text}");

@@ -37,7 +37,7 @@ pub(crate) mod wire;
 pub use aggregator::MAX_DAYS;
 pub use dimension::{held_table_bytes, table_bytes};
 pub use exec::FusedExec;
-pub(crate) use groups::{fits_dense, for_integer};
+pub(crate) use groups::{fits_dense, for_integer, has_dense_form};
 pub(crate) use log::column_name;
 pub use node::{FusedNode, KeySpec, LookupSpec, MeasureSpec};
 pub use planner::can_look_up;
@@ -61,5 +61,9 @@ pub async fn repeated_keys(
     let context = session.context();
     let plan = context.state().create_physical_plan(dimension).await?;
     let table = dimension::dimension(cache_key, &plan, rows, &context.task_ctx()).await?;
+    if !table.repeated.is_empty() {
+        // Nobody will look anything up in it.
+        dimension::forget(cache_key);
+    }
     Ok(table.repeated.clone())
 }

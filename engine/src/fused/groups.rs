@@ -58,10 +58,15 @@ const SLACK: u64 = 2;
 /// Numbers of texts that a window has room for at first.
 const FIRST_TEXTS: u64 = 1 << 10;
 
+/// Whether keys of a type can be numbered by arithmetic.
+pub(crate) fn has_dense_form(key: &DataType) -> bool {
+    is_dense_integer(key) || is_text(key)
+}
+
 /// Whether groups by one integer key are numbered by arithmetic, where so many integers lie between
 /// its smallest and its largest value.
-pub(crate) fn fits_dense(key: &DataType, span: u64) -> bool {
-    is_dense_integer(key) && span < MAX_DENSE
+pub(crate) fn fits_dense(span: u64) -> bool {
+    span < MAX_DENSE
 }
 
 /// A key of the groups.

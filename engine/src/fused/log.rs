@@ -10,7 +10,7 @@ use datafusion::arrow::compute::{concat_batches, sort_to_indices, take_record_ba
 use datafusion::arrow::datatypes::{DataType, Date32Type, Field, Schema, UInt32Type};
 use datafusion::common::{Result, ScalarValue, exec_err};
 use datafusion::execution::TaskContext;
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryReservation};
 use datafusion::logical_expr::EmitTo;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Literal;
@@ -26,6 +26,9 @@ use crate::skew::{ColumnSketch, HotColumn, Role, TOLD_KEYS};
 
 /// A table for a date is composed when it, or the date before, has one row for so many places.
 const PLACES_PER_ROW: usize = 8;
+/// Where memory is limited, such tables of all tasks and of one lookup take one of so many parts of it
+/// at most.
+const COMPOSED_SHARE: usize = 8;
 /// Beyond so many runs of equal dates a batch is sorted by date first.
 const MAX_RUNS: usize = 16;
 
@@ -51,10 +54,9 @@ struct Attributes {
     maps: HashMap<Option<i32>, Arc<Vec<u32>>>,
     /// The same for one date and each key, where there are rows enough to be worth it.
     composed: Option<(Option<i32>, Composed)>,
-    /// What `composed` takes.
+    /// What `composed` takes, and what it may.
     reservation: MemoryReservation,
-    /// Whether the memory didn't suffice for it once.
-    short: bool,
+    most: usize,
     /// A date, and how many of its rows came.
     seen: (Option<i32>, usize),
     /// How many rows of the date before came, where a date's rows follow on each other.
@@ -80,13 +82,20 @@ impl LogReader {
         let mut lookups = Vec::with_capacity(definition.lookups.len());
         for lookup in &definition.lookups {
             let consumer = MemoryConsumer::new("a dimension's table for a date");
+            let most = match context.memory_pool().memory_limit() {
+                MemoryLimit::Finite(bytes) => {
+                    let tasks = context.session_config().target_partitions().max(1);
+                    bytes / COMPOSED_SHARE / tasks
+                }
+                _ => usize::MAX,
+            };
             let table = dimension(&lookup.cache_key, &lookup.dimension, lookup.rows, context);
             lookups.push(Attributes {
                 dimension: table.await?,
                 maps: HashMap::new(),
                 composed: None,
                 reservation: consumer.register(context.memory_pool()),
-                short: false,
+                most,
                 seen: (None, 0),
                 seen_before: 0,
                 values: None,
@@ -402,7 +411,6 @@ impl Attributes {
         let map = self.map(lookup, date)?;
         if let Some(places) = self.dimension.places()
             && is_dense_integer(keys.data_type())
-            && !self.short
             && self.is_worth_composing(places)
             && let Some(composed) = self.compose(&map)
         {
@@ -414,16 +422,15 @@ impl Attributes {
         self.dimension.look_up(keys, &map, out, unmatched)
     }
 
-    /// A table in the place of the last one, where there is the memory for it.
+    /// A table in the place of the last one, where there is the memory for it: it isn't needed.
     fn compose(&mut self, map: &[u32]) -> Option<Composed> {
         self.composed = None;
-        let composed = self.dimension.compose(map)?;
-        self.short = self.reservation.try_resize(composed.size()).is_err();
-        if self.short {
+        let bytes = self.dimension.composed_bytes(map)?;
+        if bytes > self.most || self.reservation.try_resize(bytes).is_err() {
             self.reservation.free();
             return None;
         }
-        Some(composed)
+        self.dimension.compose(map)
     }
 
     /// For each number of the dimension's that of its attributes on a date.

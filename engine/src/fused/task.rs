@@ -20,6 +20,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 
 use super::aggregator::{Aggregator, Days, Gathered, StateColumns};
 use super::definition::Definition;
+use super::dimension::forget_unused;
 use super::exec::Step;
 use super::log::LogReader;
 use super::selection::Selection;
@@ -225,6 +226,10 @@ impl Task {
         full: DataFusionError,
         output: &Output,
     ) -> Result<Read> {
+        // What is kept for later gives way to what is needed now.
+        if forget_unused(0) && self.reserve(&read.aggregator).is_ok() {
+            return Ok(read);
+        }
         if read.aggregator.size() < LEAST_SPILL || self.step == Step::Gather {
             return Err(full);
         }

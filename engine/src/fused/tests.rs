@@ -2,6 +2,7 @@
 
 mod footer;
 mod lies;
+mod short;
 
 use std::sync::Arc;
 

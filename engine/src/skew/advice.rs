@@ -6,12 +6,14 @@ use serde::Serialize;
 
 use super::sample::{MAX_HOT_KEYS, hot_share};
 use super::{HotColumn, HotKey};
-use crate::fused::{fits_dense, table_bytes};
+use crate::fused::{fits_dense, has_dense_form, table_bytes};
 
 /// Numbers of tasks for which it is said what a shuffle would cost.
 const TASKS: [usize; 3] = [16, 64, 256];
 /// A task that has so many times the mean rows holds the others up.
 const STRAGGLES: f64 = 1.5;
+/// Of more tasks it isn't said that one would.
+const MOST_TASKS: f64 = 10_000.0;
 
 /// What a column's keys would do to the tasks of a shuffle, and what rankmill does instead.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -19,14 +21,14 @@ pub struct Advice {
     /// What shuffling rows by the column would cost.
     pub shuffled: Vec<Shuffled>,
     /// From so many tasks on, the hottest key, or the rows without one, would give one of them 1.5
-    /// times the mean rows or more; none if no key stands out.
+    /// times the mean rows or more; none if that takes more than 10,000.
     pub straggles_from_tasks: Option<u64>,
     /// How groups by the column alone would be numbered.
     pub groups: Groups,
     /// How a dimension would be joined by it.
     pub join: Join,
-    /// Bytes that the table of a dimension takes at most in each process, with a row for each key that
-    /// the column can have by what was read.
+    /// About the bytes that the table of a dimension takes in each process, without its attributes, if
+    /// it has a row for each key that the column can have by what was read.
     pub table_bytes: u64,
     /// Bytes that tables of dimensions may take.
     pub table_limit: u64,
@@ -51,8 +53,10 @@ pub struct Shuffled {
 pub enum Groups {
     /// By arithmetic: they are array indices.
     Dense,
-    /// As they come, by a hash table.
+    /// As they come, by a hash table: keys lie too far apart.
     Hashed,
+    /// The same, for the column's type has no order that helps.
+    HashedByType,
     /// As array indices while they are few: how many there are isn't known before.
     DenseWhileFew,
 }
@@ -98,9 +102,11 @@ impl Advice {
         });
         Self {
             shuffled: shuffled.to_vec(),
-            straggles_from_tasks: (hottest > 0.0).then(|| (STRAGGLES / hottest).ceil() as u64),
+            straggles_from_tasks: (hottest * MOST_TASKS > STRAGGLES)
+                .then(|| (STRAGGLES / hottest).ceil() as u64),
             groups: match span {
-                Some(span) if fits_dense(known.data_type, span) => Groups::Dense,
+                _ if !has_dense_form(known.data_type) => Groups::HashedByType,
+                Some(span) if fits_dense(span) => Groups::Dense,
                 Some(_) => Groups::Hashed,
                 None => Groups::DenseWhileFew,
             },
@@ -190,6 +196,8 @@ mod tests {
 
         let nulls = advice(&column(&[("7", 150)], 600_000), integers, None);
         assert_eq!(nulls.straggles_from_tasks, Some(3));
+        let one_null = advice(&column(&[("7", 150)], 1), integers, None);
+        assert_eq!(one_null.straggles_from_tasks, None);
     }
 
     #[test]

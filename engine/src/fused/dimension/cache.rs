@@ -1,7 +1,7 @@
 //! The tables of dimensions that this process has built.
 
 use std::collections::HashMap;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
@@ -15,8 +15,9 @@ use crate::session::Distributed;
 
 /// Bytes of the tables that are kept for whoever needs them again.
 const CACHE_BYTES: usize = 1 << 30;
-/// Where memory is limited they are one of so many parts of it at most.
-const CACHE_SHARE: usize = 4;
+/// Where memory is limited, tables are counted there up to one of so many parts of it, and unused
+/// ones kept: what tables of a job may take ([`Session::table_limit`](crate::Session::table_limit)).
+const TABLES_SHARE: usize = 2;
 
 /// Tables that are used, and some that were.
 #[derive(Default)]
@@ -40,7 +41,7 @@ static CACHE: LazyLock<Mutex<Cache>> = LazyLock::new(Mutex::default);
 /// [`held_table_bytes`]).
 ///
 /// # Errors
-/// If it can't be built, or takes more memory than there is.
+/// If it can't be built.
 pub(in crate::fused) async fn dimension(
     key: &str,
     plan: &Arc<dyn ExecutionPlan>,
@@ -48,37 +49,58 @@ pub(in crate::fused) async fn dimension(
     context: &Arc<TaskContext>,
 ) -> Result<Arc<Dimension>> {
     let cell = {
-        let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cache = cache();
         cache.uses += 1;
         let now = cache.uses;
         let cached = cache.tables.entry(key.to_owned()).or_default();
         cached.used = now;
         Arc::clone(&cached.table)
     };
-    let pool = context.memory_pool();
+    let limit = match context.memory_pool().memory_limit() {
+        MemoryLimit::Finite(bytes) if !Distributed::is_set(context.session_config()) => {
+            Some(bytes / TABLES_SHARE)
+        }
+        _ => None,
+    };
     let built = cell.get_or_try_init(async || {
         let mut table = build(Arc::clone(plan), expected, Arc::clone(context)).await?;
-        if !Distributed::is_set(context.session_config()) {
-            let consumer = || MemoryConsumer::new("the table of a dimension").register(pool);
-            if table.reserve(consumer()).is_err() {
-                forget_unused(0);
-                table.reserve(consumer())?;
-            }
+        let kept = CACHE_BYTES.min(limit.unwrap_or(CACHE_BYTES));
+        forget_unused(kept.saturating_sub(table.size));
+        if let Some(limit) = limit {
+            count(&mut table, limit, context);
         }
         Ok::<_, DataFusionError>(Arc::new(table))
     });
-    let table = Arc::clone(built.await?);
-    forget_unused(match pool.memory_limit() {
-        MemoryLimit::Finite(bytes) => CACHE_BYTES.min(bytes / CACHE_SHARE),
-        _ => CACHE_BYTES,
-    });
-    Ok(table)
+    Ok(Arc::clone(built.await?))
+}
+
+/// Counts a new table towards the process's memory. What that has no room for isn't: whoever chose
+/// to look rows up knew only what the keys take, and can't choose anew.
+fn count(table: &mut Dimension, limit: usize, context: &TaskContext) {
+    let consumer = || MemoryConsumer::new("tables of dimensions").register(context.memory_pool());
+    let fits = held_table_bytes().saturating_add(table.size) <= limit;
+    if fits && table.reserve(consumer()).is_ok() {
+        return;
+    }
+    forget_unused(0);
+    let fits = held_table_bytes().saturating_add(table.size) <= limit;
+    if !(fits && table.reserve(consumer()).is_ok()) {
+        let bytes = table.size;
+        tracing::warn!(
+            bytes,
+            limit,
+            "a dimension's table goes beyond the memory that is allowed"
+        );
+    }
+}
+
+fn cache() -> MutexGuard<'static, Cache> {
+    CACHE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Bytes of the tables that this process holds, whether or not they are in use.
 pub fn held_table_bytes() -> usize {
-    let cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
-    cache.tables.values().map(Cached::size).sum()
+    cache().tables.values().map(Cached::size).sum()
 }
 
 impl Cached {
@@ -86,28 +108,35 @@ impl Cached {
         self.table.get().map_or(0, |table| table.size)
     }
 
-    /// Whether a task works with it, or builds it.
+    /// Whether a task works with it, or is about to, or builds it.
     fn is_used(&self) -> bool {
         let used = |table: &Arc<Dimension>| Arc::strong_count(table) > 1;
-        self.table.get().is_none_or(used)
+        Arc::strong_count(&self.table) > 1 || self.table.get().is_some_and(used)
     }
 }
 
+/// Drops a table, for whoever doesn't use it now.
+pub(in crate::fused) fn forget(key: &str) {
+    cache().tables.remove(key);
+}
+
 /// Drops tables that nobody uses, those first that weren't for longest, until all that is kept takes
-/// `most` bytes at most.
-fn forget_unused(most: usize) {
-    let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
+/// `most` bytes at most. Whether there were any.
+pub(in crate::fused) fn forget_unused(most: usize) -> bool {
+    let mut cache = cache();
     let mut bytes: usize = cache.tables.values().map(Cached::size).sum();
+    let before = bytes;
     while bytes > most {
         let unused = cache.tables.iter().filter(|(_, cached)| !cached.is_used());
         let oldest = unused.min_by_key(|(_, cached)| cached.used);
         let Some(key) = oldest.map(|(key, _)| key.clone()) else {
-            return;
+            break;
         };
         if let Some(cached) = cache.tables.remove(&key) {
             bytes -= cached.size();
         }
     }
+    bytes < before
 }
 
 #[cfg(test)]
@@ -158,16 +187,26 @@ mod tests {
         assert_eq!(pool.reserved(), 0);
     }
 
+    /// Its keys alone were known to fit: it is used, and leaves the memory to those who must have some.
     #[tokio::test]
-    async fn a_table_that_does_not_fit_is_an_error() {
+    async fn a_table_that_is_larger_than_thought_is_not_counted() {
         let session = session(1 << 20);
         let context = session.context().task_ctx();
-        let found = dimension("too large", &plan(200_000), 0, &context).await;
-        let error = found.unwrap_err().to_string();
-        assert!(error.contains("the table of a dimension"), "{error}");
+        let table = dimension("too large", &plan(200_000), 0, &context).await;
+        assert!(table.unwrap().size > 1 << 20);
         assert_eq!(context.memory_pool().reserved(), 0);
-        // Another one that fits is none the worse for it.
-        dimension("fits", &plan(100), 0, &context).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_table_is_kept_until_it_is_forgotten() {
+        let session = Session::new(&SessionOptions::default()).unwrap();
+        let context = session.context().task_ctx();
+        let build = async || dimension("kept", &plan(100), 0, &context).await.unwrap();
+        let first = build().await;
+        forget_unused(0);
+        assert!(Arc::ptr_eq(&first, &build().await));
+        forget("kept");
+        assert!(!Arc::ptr_eq(&first, &build().await));
     }
 
     /// Tasks of an executor come and go with their pools; the table stays.

@@ -74,16 +74,6 @@ pub(in crate::fused) struct Composed {
 }
 
 impl Composed {
-    /// Bytes that it takes.
-    pub(in crate::fused) fn size(&self) -> usize {
-        match &self.codes {
-            Codes::Nibbles { pairs, .. } => pairs.len(),
-            Codes::Bytes(codes) => codes.len(),
-            Codes::Halves(codes) => codes.len() * size_of::<u16>(),
-            Codes::Words(codes) => codes.len() * size_of::<u32>(),
-        }
-    }
-
     /// As [`Dimension::look_up`]; false if keys of this type can't be looked up here.
     pub(in crate::fused) fn look_up(
         &self,
@@ -163,7 +153,44 @@ impl Composed {
     }
 }
 
+/// How wide the codes of a composed table are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Width {
+    Nibbles,
+    Bytes,
+    Halves,
+    Words,
+}
+
+impl Width {
+    /// For codes up to `largest` in so many places.
+    fn of(largest: u32, places: usize) -> Self {
+        match largest {
+            0..=NIBBLE if places > SMALL_TABLE => Self::Nibbles,
+            0..=0xFF => Self::Bytes,
+            0x100..=0xFFFF => Self::Halves,
+            _ => Self::Words,
+        }
+    }
+
+    fn bytes(self, places: usize) -> usize {
+        match self {
+            Self::Nibbles => places.div_ceil(2),
+            Self::Bytes => places,
+            Self::Halves => places * size_of::<u16>(),
+            Self::Words => places * size_of::<u32>(),
+        }
+    }
+}
+
 impl Dimension {
+    /// Bytes that [`Dimension::compose`] takes.
+    pub(in crate::fused) fn composed_bytes(&self, map: &[u32]) -> Option<usize> {
+        let places = self.places()?;
+        let marker = map.iter().max()? + 1;
+        Some(Width::of(marker, places).bytes(places))
+    }
+
     /// Puts this table and a map together; none if keys are hashed.
     pub(in crate::fused) fn compose(&self, map: &[u32]) -> Option<Composed> {
         let Keys::Array { base, numbers } = &self.keys else {
@@ -178,11 +205,11 @@ impl Dimension {
             map: &map,
             ends: [map[NO_MATCH as usize], null],
         };
-        let codes = match marker {
-            0..=NIBBLE if numbers.len() > SMALL_TABLE => entries.nibbles(),
-            0..=0xFF => Codes::Bytes(entries.each(|code| code as u8)),
-            0x100..=0xFFFF => Codes::Halves(entries.each(|code| code as u16)),
-            _ => Codes::Words(entries.each(|code| code)),
+        let codes = match Width::of(marker, numbers.len()) {
+            Width::Nibbles => entries.nibbles(),
+            Width::Bytes => Codes::Bytes(entries.each(|code| code as u8)),
+            Width::Halves => Codes::Halves(entries.each(|code| code as u16)),
+            Width::Words => Codes::Words(entries.each(|code| code)),
         };
         Some(Composed {
             base: *base,
@@ -280,6 +307,15 @@ mod tests {
             let keys = (-3..places as i32 + 20).map(|key| (key % 11 != 0).then_some(key));
             let keys: ArrayRef = Arc::new(keys.collect::<Int32Array>());
             let composed = dimension.compose(&map).unwrap();
+            let bytes = match &composed.codes {
+                Codes::Nibbles { pairs, .. } => pairs.len(),
+                Codes::Bytes(codes) => codes.len(),
+                Codes::Halves(codes) => 2 * codes.len(),
+                Codes::Words(codes) => 4 * codes.len(),
+            };
+            // Of two more places it doesn't speak.
+            let said = dimension.composed_bytes(&map).unwrap();
+            assert!((said..said + 16).contains(&bytes), "{said} {bytes}");
             let is_narrow = matches!(composed.codes, Codes::Nibbles { .. });
             assert_eq!(is_narrow, places > 8 && attributes <= 14);
             let (mut found, mut lost) = (Vec::new(), Vec::new());
