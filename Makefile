@@ -42,7 +42,7 @@ lint:
 bench: bench-peers
 	cargo bench --locked -p rankmill-benches
 
-# PEERS="--workloads W2,W3 --rounds 5" and so on: see benches/peers/README.md.
+# PEERS="--workloads W2,W3 --rounds 5" and so on, also of `make bench`: see benches/peers/README.md.
 bench-peers:
 	cargo build --release --locked
 	python3 benches/peers/bench.py --rankmill $(CARGO_TARGET_DIR)/release/rankmill $(PEERS)
