@@ -146,7 +146,14 @@ fn traffic_is_appended_until_it_is_stopped() {
     assert!(files > 2, "{files}");
     // Interrupted by Ctrl-C, it says what it did.
     let process = lake.command(&options).spawn().unwrap();
-    std::thread::sleep(Duration::from_secs(3));
+    let begun = Instant::now();
+    while lake.list("stage/ticket_clicks").len() <= files {
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "nothing is appended"
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
     let pid = process.id().to_string();
     assert!(
         Command::new("kill")
@@ -158,7 +165,6 @@ fn traffic_is_appended_until_it_is_stopped() {
     let output = process.wait_with_output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.contains("goes on with it"), "{said}");
-    assert!(lake.list("stage/ticket_clicks").len() > files);
     assert!(lake.get("truth.json").is_none());
     let note: Value = serde_json::from_slice(&lake.get("_generating.json").unwrap()).unwrap();
     assert_eq!(note["config"]["seconds_per_file"], 1);
