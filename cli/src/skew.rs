@@ -115,6 +115,12 @@ fn straggler(found: &HotColumn, advice: &Advice) -> String {
     format!("from {tasks} tasks on, {what} alone give one of them 1.5 times the mean or more")
 }
 
+/// The hottest key and its share, if one stands out.
+fn hottest(found: &HotColumn) -> Option<(&str, String)> {
+    let key = found.standing_out().next()?;
+    Some((&key.key, percent(found.share(key).0)))
+}
+
 fn grouped(found: &HotColumn, advice: &Advice) -> String {
     let numbered = match advice.groups {
         Groups::Dense => "its values lie close together, so that groups are array indices",
@@ -122,10 +128,8 @@ fn grouped(found: &HotColumn, advice: &Advice) -> String {
         Groups::HashedByType => "groups are hashed, as always for its type",
         Groups::DenseWhileFew => "groups are array indices while they are few, then hashed",
     };
-    let hot = found.standing_out().next().map(|key| {
-        let share = percent(found.share(key).0);
-        format!(", of {} too instead of {share} of all rows", key.key)
-    });
+    let hot =
+        hottest(found).map(|(key, share)| format!(", of {key} too instead of {share} of all rows"));
     format!(
         "grouped by it: {numbered}; tasks count rows where they are, and send one row for each key{}",
         hot.unwrap_or_default()
@@ -163,12 +167,8 @@ fn joined(found: &HotColumn, advice: &Advice) -> String {
 }
 
 fn distinct(found: &HotColumn) -> String {
-    let hot = found.standing_out().next().map(|key| {
-        let share = percent(found.share(key).0);
-        format!(
-            ": {}, in {share} of the rows, is sent once by a task and group",
-            key.key
-        )
+    let hot = hottest(found).map(|(key, share)| {
+        format!(": {key}, in {share} of the rows, is sent once by a task and group")
     });
     format!(
         "counted as distinct values: each goes to a task by its own hash, not by its group's{}",

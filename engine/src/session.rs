@@ -180,7 +180,10 @@ pub(crate) fn config(options: &SessionOptions) -> SessionConfig {
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
     let mut config = SessionConfig::new()
         .with_target_partitions(threads)
-        .with_information_schema(false);
+        .with_information_schema(false)
+        // A scan that gets a filter while it runs leaves row groups out by what footers say, whatever
+        // `source::condition` has switched off. By its name the option takes its parts along.
+        .set_bool("datafusion.optimizer.enable_dynamic_filter_pushdown", false);
     if let Some(bytes) = options.table_bytes {
         config = config.with_extension(Arc::new(TableLimit(bytes)));
     }
@@ -194,12 +197,6 @@ pub(crate) fn config(options: &SessionOptions) -> SessionConfig {
     // A column is called what the user's files call it.
     options.sql_parser.enable_ident_normalization = false;
     options.execution.parquet.pushdown_filters = false;
-    // A scan that gets a filter while it runs leaves row groups out by what footers say, whatever
-    // `source::condition` has switched off.
-    options.optimizer.enable_dynamic_filter_pushdown = false;
-    options.optimizer.enable_topk_dynamic_filter_pushdown = false;
-    options.optimizer.enable_join_dynamic_filter_pushdown = false;
-    options.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
     // Files are shared out where they are listed, by what is read of them (`source::packing`): a rule
     // of DataFusion would cut them anew at equal bytes of the whole files.
     options.optimizer.repartition_file_scans = false;

@@ -78,14 +78,13 @@ pub(in crate::fused) async fn dimension(
 /// to look rows up knew only what the keys take, and can't choose anew.
 fn count(table: &mut Dimension, limit: usize, context: &TaskContext) {
     let consumer = || MemoryConsumer::new("tables of dimensions").register(context.memory_pool());
-    let fits = held_table_bytes().saturating_add(table.size) <= limit;
-    if fits && table.reserve(consumer()).is_ok() {
-        return;
-    }
-    forget_unused(0);
-    let fits = held_table_bytes().saturating_add(table.size) <= limit;
-    if !(fits && table.reserve(consumer()).is_ok()) {
-        let bytes = table.size;
+    let bytes = table.size;
+    let mut is_counted = || {
+        let fits = held_table_bytes().saturating_add(bytes) <= limit;
+        fits && table.reserve(consumer()).is_ok()
+    };
+    let is_counted = is_counted() || forget_unused(0) && is_counted();
+    if !is_counted {
         tracing::warn!(
             bytes,
             limit,

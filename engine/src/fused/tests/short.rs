@@ -78,16 +78,14 @@ fn drawn(draw: &Draw) -> Vec<Row> {
 #[test]
 fn any_aggregation_is_right_where_memory_is_short() {
     let runtime = runtime();
-    let (mut runner, spilled) = (
-        TestRunner::new(ProptestConfig {
-            cases: CASES,
-            rng_seed: RngSeed::Fixed(31),
-            failure_persistence: None,
-            max_shrink_iters: 30,
-            ..ProptestConfig::default()
-        }),
-        [Cell::new(0u32), Cell::new(0u32)],
-    );
+    let mut runner = TestRunner::new(ProptestConfig {
+        cases: CASES,
+        rng_seed: RngSeed::Fixed(31),
+        failure_persistence: None,
+        max_shrink_iters: 30,
+        ..ProptestConfig::default()
+    });
+    let spilled = [Cell::new(0u32), Cell::new(0u32)];
     let cases = (draw(), query());
     let ran = runner.run(&cases, |(draw, query)| {
         let query = Query {
