@@ -9,7 +9,7 @@ export RANKMILL_WEED := $(VENV)/bin/weed
 # Replays of the publication protocol in the long simulation.
 SIM_SEEDS ?= 100000
 
-.PHONY: help test test-faults test-sim lint bench bench-peers bench-generator bench-scale seaweedfs
+.PHONY: help test test-faults test-sim lint bench bench-peers bench-generator bench-scale bench-cluster seaweedfs
 
 help:
 	@echo "make test         all tests, with a real S3 server"
@@ -19,6 +19,7 @@ help:
 	@echo "make bench        measurements: of single parts, then against other engines"
 	@echo "make bench-peers  against DuckDB, chDB, Polars, DataFusion and Spark alone"
 	@echo "make bench-generator  the generator beside tpchgen-cli and Spark"
+	@echo "make bench-cluster  a cluster of this machine beside a single process"
 	@echo "make bench-scale  recorded tasks scheduled on 16, 64 and 256 executors, on paper"
 
 test: seaweedfs
@@ -51,6 +52,11 @@ bench-peers:
 bench-generator:
 	cargo build --release --locked
 	python3 benches/generator/bench.py --rankmill $(CARGO_TARGET_DIR)/release/rankmill $(GENERATOR)
+
+# CLUSTER="--workloads W3 --rounds 5" and so on: see benches/cluster/README.md.
+bench-cluster:
+	cargo build --release --locked
+	python3 benches/cluster/bench.py --rankmill $(CARGO_TARGET_DIR)/release/rankmill $(CLUSTER)
 
 # SCALE="--lake ./lake --spec age-date-ranking --from DATE --to DATE" and so on: see benches/scale/README.md.
 bench-scale:

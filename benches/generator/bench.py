@@ -190,10 +190,6 @@ def _write(
     args: argparse.Namespace, records: list[Record], faults: dict[str, list[str]] | None, page: str
 ) -> None:
     into = args.output or report.folder(date.today()).parent / "generator"
-    into.mkdir(parents=True, exist_ok=True)
-    count = 1
-    while (name := "results" if count == 1 else f"results-{count}") and (into / f"{name}.md").exists():
-        count += 1
     version = subprocess.run([args.rankmill, "--version"], capture_output=True, text=True, check=True)
     facts = {
         "machine": report.machine(),
@@ -203,9 +199,7 @@ def _write(
         "records": [asdict(record) for record in records],
         "read_back": faults,
     }
-    (into / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n")
-    (into / f"{name}.md").write_text(page)
-    print(f"written to {into / name}.md and .json", file=sys.stderr)
+    report.write_pair(into, facts, page)
 
 
 def _arguments() -> argparse.Namespace:

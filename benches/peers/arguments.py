@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import sys
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 _UNITS = {"k": 10**3, "M": 10**6, "G": 10**9}
@@ -30,3 +31,21 @@ def command(script: str) -> str:
     """As typed, without this machine's folders."""
     words = [re.sub(r"[^=,]*/", "", word) for word in sys.argv[1:]]
     return shlex.join([script, *words])
+
+
+def names(known: Collection[str]) -> Callable[[str], list[str]]:
+    """Some of `known`, with commas between."""
+
+    def parse(text: str) -> list[str]:
+        if unknown := set(text.split(",")) - set(known):
+            raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: not one of {', '.join(known)}")
+        return text.split(",")
+
+    return parse
+
+
+def lake(text: str) -> Path:
+    path = Path(text).expanduser().resolve()
+    if not any(path.glob("stage/ticket_clicks/date=*")):
+        raise argparse.ArgumentTypeError(f"{text} has no stage/ticket_clicks/date=…")
+    return path

@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -121,41 +121,25 @@ def _arguments() -> argparse.Namespace:
     add("--rankmill", type=arguments.binary, required=True, help="the release binary")
     add(
         "--workloads",
-        type=_names(WORKLOADS),
+        type=arguments.names(WORKLOADS),
         default=list(WORKLOADS),
         help="such as W1,W3,floor; default: all",
     )
     engines = [OURS, *PEERS]
-    add("--engines", type=_names(engines), default=engines, help="such as rankmill,duckdb; default: all")
+    add("--engines", type=arguments.names(engines), default=engines, help="such as rankmill,duckdb; default: all")
     add("--rounds", type=int, default=3, help="runs of each engine, in turn; default: 3")
     add("--timeout", type=float, default=300, help="seconds that one run may take; default: 300")
     add("--threads", type=int, default=2, help="default: 2")
     add("--memory", type=_bytes, help="limit that each engine is told, such as 1G; default: none")
     add("--rows", type=arguments.count, default=arguments.count("100M"), help="clicks of the generated lake; default: 100M")
     add("--zipf", type=float, default=1.1, help="skew of its items; default: 1.1")
-    add("--lake", type=_lake, help="a lake that is there, for all workloads but W5")
-    add("--many-users-lake", type=_lake, help="the same for W5")
+    add("--lake", type=arguments.lake, help="a lake that is there, for all workloads but W5")
+    add("--many-users-lake", type=arguments.lake, help="the same for W5")
     add("--sweep", action="store_true", help="also other skews of items and of users")
     add("--sweep-rows", type=arguments.count, default=arguments.count("100M"), help="clicks of those lakes; default: 100M")
     add("--sizes", type=_counts, default=[], help="also W3 over so many clicks, such as 10M,100M,400M")
     add("--output", type=Path, help="folder for the results; default: benches/runs/DATE-HOST/peers")
     return parser.parse_args()
-
-
-def _lake(text: str) -> Path:
-    path = Path(text).expanduser().resolve()
-    if not any(path.glob("stage/ticket_clicks/date=*")):
-        raise argparse.ArgumentTypeError(f"{text} has no stage/ticket_clicks/date=…")
-    return path
-
-
-def _names(known: Collection[str]) -> Callable[[str], list[str]]:
-    def names(text: str) -> list[str]:
-        if unknown := set(text.split(",")) - set(known):
-            raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: not one of {', '.join(known)}")
-        return text.split(",")
-
-    return names
 
 
 def _counts(text: str) -> list[int]:

@@ -61,6 +61,22 @@ def run(
     return finished, _published(workload, lake, days), note, stages
 
 
+def run_one(
+    binary: Path,
+    workload: Workload,
+    lake: Path,
+    budget: Budget,
+    environment: dict[str, str],
+    where: Sequence[str],
+) -> tuple[Finished, list[str]]:
+    """The one job of a workload, computed where the options `where` say, and the published rows."""
+    days = workload.days(lakes.days(lake))
+    spec = _spec(workload, workload.questions[0])
+    command: list[str | Path] = [binary, "run", spec, *_flags(lake, days, budget), *where]
+    finished = processes.run(command, budget.timeout_seconds, budget.machine_bytes, environment)
+    return finished, [] if finished.exit_code else _published(workload, lake, days)
+
+
 def _stages(stdout: str) -> list[Stage]:
     """The stages of the skew reports of all jobs: each a name, and what its tasks did."""
     reports, decoder = [], json.JSONDecoder()

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import re
+import sys
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -22,15 +23,19 @@ def folder(day: date) -> Path:
 
 
 def write(into: Path, facts: dict[str, Any], results: Sequence[Result]) -> None:
+    raw = {**facts, "cases": [_raw(result) for result in results]}
+    write_pair(into, raw, _page(facts, results))
+
+
+def write_pair(into: Path, raw: dict[str, Any], page: str) -> None:
     """`results.json` and `results.md`, or with a number if there are some of that day."""
     into.mkdir(parents=True, exist_ok=True)
     count = 1
     while (name := "results" if count == 1 else f"results-{count}") and (into / f"{name}.md").exists():
         count += 1
-    raw = {**facts, "cases": [_raw(result) for result in results]}
     (into / f"{name}.json").write_text(json.dumps(raw, indent=1) + "\n")
-    (into / f"{name}.md").write_text(_page(facts, results))
-    print(f"written to {into / name}.md and .json")
+    (into / f"{name}.md").write_text(page)
+    print(f"written to {into / name}.md and .json", file=sys.stderr)
 
 
 def machine() -> str:

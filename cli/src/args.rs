@@ -105,7 +105,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct SkewArgs {
-    /// Id of a run of a cluster.
+    /// Id of a run of a cluster, or a file with what `run --format json` printed (- for the input).
     #[arg(required_unless_present = "source", conflicts_with = "source")]
     pub(crate) run: Option<String>,
     /// A folder, file or pattern to look into instead.

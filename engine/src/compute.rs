@@ -6,10 +6,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::error::DataFusionError;
+use datafusion::execution::TaskContext;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, collect};
 
 use crate::error::Result;
+use crate::joins::{JOINS_SORTED, has_hash_join, sorted_joins};
+use crate::operator::ran_out_of_memory;
 use crate::progress::{ScanProgress, scan_progress};
 use crate::session::Session;
 use crate::skew::{self, SkewReport};
@@ -65,19 +69,38 @@ impl Compute for Embedded {
     ) -> Result<Computed> {
         let context = session.context();
         let physical = context.state().create_physical_plan(plan).await?;
-        let collecting = collect(Arc::clone(&physical), context.task_ctx());
-        let (batches, scanned) = watched(collecting, &physical, progress).await;
-        Ok(Computed {
-            batches: batches?,
-            schema: physical.schema(),
-            scanned,
-            skew: skew::embedded(&physical),
-        })
+        let hashed = has_hash_join(&physical);
+        match computed(physical, context.task_ctx(), progress).await {
+            Err(error) if hashed && ran_out_of_memory(&error) => {}
+            ended => return Ok(ended?),
+        }
+        // The plan that failed is gone, and what it held with it.
+        let state = session.state_with(sorted_joins(context.copied_config()))?;
+        let physical = state.create_physical_plan(plan).await?;
+        let mut computed = computed(physical, state.task_ctx(), progress).await?;
+        computed.skew.decisions.push(JOINS_SORTED.to_owned());
+        Ok(computed)
     }
 
     fn is_here(&self) -> bool {
         true
     }
+}
+
+/// The rows of a plan in this process.
+async fn computed(
+    plan: Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+    progress: &(dyn Fn(ScanProgress) + Sync),
+) -> Result<Computed, DataFusionError> {
+    let collecting = collect(Arc::clone(&plan), context);
+    let (batches, scanned) = watched(collecting, &plan, progress).await;
+    Ok(Computed {
+        batches: batches?,
+        schema: plan.schema(),
+        scanned,
+        skew: skew::embedded(&plan),
+    })
 }
 
 /// Waits for what a plan gives, and tells how far its scans are. What they have read in the end.

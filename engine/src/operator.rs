@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::common::{Result, internal_err};
+use datafusion::common::{DataFusionError, Result, internal_err};
 use datafusion::physical_plan::ExecutionPlan;
 
 /// The input of an operator that has one.
@@ -14,4 +14,9 @@ pub(crate) fn only_input(
         Ok([input]) => Ok(input),
         Err(children) => internal_err!("{operator} has one input, not {}", children.len()),
     }
+}
+
+/// Whether it is the memory that doesn't suffice.
+pub(crate) fn ran_out_of_memory(error: &DataFusionError) -> bool {
+    matches!(error.find_root(), DataFusionError::ResourcesExhausted(_))
 }

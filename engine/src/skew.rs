@@ -25,7 +25,7 @@ pub use self::decisions::decisions;
 pub(crate) use self::metrics::{TOLD_KEYS, note, tell};
 pub use self::sample::hot_keys;
 pub use self::source::{SourceSkew, skew_of_source};
-pub(crate) use self::stages::{INPUT_ROWS, embedded};
+pub(crate) use self::stages::{INPUT_BYTES, INPUT_ROWS, batch_bytes, embedded};
 pub use self::stages::{Stage, TaskWork, stages_report};
 
 /// Hot keys that a report keeps of a column.
@@ -231,7 +231,7 @@ mod tests {
     use datafusion::physical_plan::collect;
 
     use super::*;
-    use crate::session::{Session, SessionOptions};
+    use crate::session::{Distributed, Session, SessionOptions};
 
     /// A third of the rows has one key, a tenth has none, the others are all different.
     fn skewed(rows: i64) -> ArrayRef {
@@ -399,7 +399,7 @@ mod tests {
     #[test]
     fn a_plan_tells_its_hot_keys_stages_and_decisions() {
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let report = runtime.block_on(async {
+        let (report, exchanged) = runtime.block_on(async {
             let options = SessionOptions {
                 threads: Some(3),
                 ..SessionOptions::default()
@@ -419,11 +419,18 @@ mod tests {
                 .sql("select item, count(distinct date) from t group by item")
                 .await
                 .unwrap();
-            let plan = frame.create_physical_plan().await.unwrap();
-            collect(Arc::clone(&plan), context.task_ctx())
-                .await
-                .unwrap();
-            stages::embedded(&plan)
+            let distributed = Distributed::mark(context.copied_config());
+            let states = [context.state(), session.state_with(distributed).unwrap()];
+            let logical = frame.into_unoptimized_plan();
+            let mut reports = Vec::new();
+            for state in states {
+                let plan = state.create_physical_plan(&logical).await.unwrap();
+                let found = collect(Arc::clone(&plan), context.task_ctx()).await;
+                found.unwrap();
+                reports.push(stages::embedded(&plan));
+            }
+            let exchanged = reports.pop().unwrap();
+            (reports.pop().unwrap(), exchanged)
         });
         let [column] = &report.columns[..] else {
             panic!("{report:?}");
@@ -454,5 +461,20 @@ mod tests {
                 .any(|said| said.contains("counted as one")),
             "{report:?}"
         );
+        // What is in memory has no bytes of files; what other tasks send has.
+        let [partial, rest @ ..] = &exchanged.stages[..] else {
+            panic!("{exchanged:?}");
+        };
+        let of = |stage: &Stage| {
+            let tasks = stage.tasks.iter();
+            let sums = tasks.map(|task| (task.rows, task.bytes));
+            sums.fold((0, 0), |sum, task| (sum.0 + task.0, sum.1 + task.1))
+        };
+        assert_eq!(of(partial), (27_000, 0));
+        assert_eq!(rest.len(), 2, "{exchanged:?}");
+        for stage in rest {
+            let (rows, bytes) = of(stage);
+            assert!(rows > 0 && bytes >= 8 * rows, "{exchanged:?}");
+        }
     }
 }

@@ -9,6 +9,7 @@ mod table;
 
 pub use broken::find_broken_file;
 pub use listing::{SourceFile, SourcePath, list_files};
+pub(crate) use table::ShuffledKey;
 pub(crate) use table::days_since_epoch;
 pub use table::{DATE_COLUMN, SourceTable};
 

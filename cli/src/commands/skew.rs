@@ -1,14 +1,18 @@
 //! `rankmill skew`: hot keys and uneven tasks, of a run or of any dataset.
 
+use std::path::Path;
+
 use anyhow::Context;
 use rankmill_engine::skew::{SkewReport, skew_of_source};
 use rankmill_engine::source::{Format as SourceFormat, SourcePath};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::runs::show;
 use crate::args::{Format, SkewArgs, SkewFormat};
 use crate::cluster::Cluster;
 use crate::environment::Environment;
+use crate::outcome::{Usage, describe};
 use crate::output;
 use crate::skew::{full, of_source};
 
@@ -25,6 +29,9 @@ pub(crate) async fn run(environment: &Environment, args: &SkewArgs) -> anyhow::R
 }
 
 async fn of_run(environment: &Environment, args: &SkewArgs, run: &str) -> anyhow::Result<()> {
+    if run == "-" || is_file(run) {
+        return of_printed(environment, run);
+    }
     let cluster = Cluster::new(&args.cluster, environment.quiet)?;
     let run = show(&cluster, run).await?;
     let report = report_of(&run.skew)?;
@@ -32,6 +39,50 @@ async fn of_run(environment: &Environment, args: &SkewArgs, run: &str) -> anyhow
         Format::Table => output::line(full(&report.unwrap_or_default())),
         Format::Json => output::line(report.map_or(Value::Null, |report| json!(report))),
     }
+}
+
+/// Whether a file is meant: ids of runs have neither folders nor endings.
+fn is_file(run: &str) -> bool {
+    run.contains(['/', '.']) || Path::new(run).exists()
+}
+
+/// A run in one process leaves no record: what it printed is one, a JSON object for each job.
+fn of_printed(environment: &Environment, path: &str) -> anyhow::Result<()> {
+    let text = match path {
+        "-" => std::io::read_to_string(std::io::stdin()).context("the input"),
+        path => std::fs::read_to_string(path).with_context(|| path.to_owned()),
+    };
+    let text = text.map_err(|e| usage(&e))?;
+    let mut reports = Vec::new();
+    for printed in serde_json::Deserializer::from_str(&text).into_iter::<Printed>() {
+        let printed =
+            printed.with_context(|| format!("{path}: not what `run --format json` prints"));
+        reports.push(printed.map_err(|e| usage(&e))?);
+    }
+    if reports.is_empty() {
+        return Err(Usage(format!("{path} is empty")).into());
+    }
+    let single = reports.len() == 1;
+    for Printed { job, skew } in reports {
+        let skew = skew.unwrap_or_default();
+        match environment.format {
+            Format::Table if single => output::line(full(&skew))?,
+            Format::Table => output::line(format_args!("{job}\n\n{}\n", full(&skew)))?,
+            Format::Json => output::line(json!(skew))?,
+        }
+    }
+    Ok(())
+}
+
+/// What is looked at of what a run prints.
+#[derive(Deserialize)]
+struct Printed {
+    job: String,
+    skew: Option<SkewReport>,
+}
+
+fn usage(error: &anyhow::Error) -> anyhow::Error {
+    Usage(describe(error)).into()
 }
 
 /// What a run's record says; none before anything was computed.

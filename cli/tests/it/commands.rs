@@ -236,6 +236,26 @@ fn hot_keys_of_a_dataset_are_found() {
 
     lake.run(&["skew", "--source", &clicks, "--column", "performance"])
         .fails(2, &["'performance'", "performance_id"]);
+    // What a run printed is its record.
+    let ran = lake.json(&["run", "daily-popularity", "--force", "--date", DAYS[1]]);
+    let file = scratch().join("printed.json");
+    std::fs::write(&file, ran.to_string()).unwrap();
+    let of_file = ["skew", file.to_str().unwrap()];
+    assert_eq!(lake.json(&of_file), ran["skew"]);
+    let text = lake.run(&of_file).ok().stdout;
+    for part in [hottest, "min / median / p95 / max", "decisions"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    std::fs::write(&file, format!("{ran}\n{ran}\n")).unwrap();
+    let text = lake.run(&of_file).ok().stdout;
+    assert_eq!(text.matches("daily-popularity\n").count(), 2, "{text}");
+    for (wrong, part) in [("", "empty"), ("{}", "--format json")] {
+        std::fs::write(&file, wrong).unwrap();
+        lake.run(&of_file).fails(2, &["printed.json", part]);
+    }
+    lake.run(&["skew", "./nowhere.json"])
+        .fails(2, &["nowhere.json"]);
+
     lake.run(&["skew", "--source", &clicks])
         .fails(2, &["--column"]);
     lake.run(&["skew"]).fails(2, &["RUN"]);

@@ -145,7 +145,7 @@ impl FusedNode {
         })
     }
 
-    pub(super) fn log(&self) -> &LogicalPlan {
+    pub(crate) fn log(&self) -> &LogicalPlan {
         &self.log
     }
 

@@ -26,6 +26,7 @@ use datafusion::physical_plan::repartition::REPARTITION_RANDOM_STATE;
 
 use super::aggregator::{Aggregator, Measure, state_type};
 use super::definition::Definition;
+use crate::operator::ran_out_of_memory;
 
 /// Files that groups, and that the values of one measure, are cut into.
 const FILES: usize = 1 << FILE_BITS;
@@ -335,7 +336,7 @@ impl GroupParts {
             reservation.try_resize(merged.size() + numbers.capacity() * size_of::<u32>())
         });
         match read {
-            Err(full) if is_short(&full) && !is_one && self.cuts < MOST_CUTS => {
+            Err(full) if ran_out_of_memory(&full) && !is_one && self.cuts < MOST_CUTS => {
                 reservation.free();
                 return Ok(None);
             }
@@ -439,11 +440,6 @@ impl PairFiles {
     pub(super) fn written(self) -> Result<Vec<WrittenFile>> {
         self.files.into_iter().map(BatchFile::written).collect()
     }
-}
-
-/// Whether it is the memory that doesn't suffice.
-fn is_short(error: &DataFusionError) -> bool {
-    matches!(error.find_root(), DataFusionError::ResourcesExhausted(_))
 }
 
 /// By bits that have not chosen the file of a cut before already, nor the task: the low ones choose

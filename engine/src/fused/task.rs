@@ -26,7 +26,7 @@ use super::log::LogReader;
 use super::selection::Selection;
 use super::spill::{GroupFiles, exchange_hashes};
 use crate::rank::slices;
-use crate::skew::{INPUT_ROWS, note, tell};
+use crate::skew::{INPUT_BYTES, INPUT_ROWS, batch_bytes, note, tell};
 
 /// A task that holds less than this has nothing that it is worth to let go of.
 const LEAST_SPILL: usize = if cfg!(test) { 1 << 10 } else { 1 << 16 };
@@ -88,8 +88,9 @@ pub(super) struct Task {
     metrics: BaselineMetrics,
     /// How many times groups went to disk.
     spills: Count,
-    /// Rows taken in.
+    /// Rows taken in; bytes where they come from other tasks.
     rows: Count,
+    bytes: Count,
     /// Where the task tells what was skewed, and its partition.
     told: (ExecutionPlanMetricsSet, usize),
     /// Whether it has told that memory was short, and how short.
@@ -128,6 +129,7 @@ impl Task {
             metrics: BaselineMetrics::new(metrics, partition),
             spills: MetricBuilder::new(metrics).spill_count(partition),
             rows: MetricBuilder::new(metrics).counter(INPUT_ROWS, partition),
+            bytes: MetricBuilder::new(metrics).counter(INPUT_BYTES, partition),
             told: (metrics.clone(), partition),
             noted_short: Once::new(),
             noted_cut: Once::new(),
@@ -348,6 +350,8 @@ impl Task {
         while let Some(batch) = input.next().await {
             let _timer = self.metrics.elapsed_compute().timer();
             let batch = batch?;
+            self.rows.add(batch.num_rows());
+            self.bytes.add(batch_bytes(&batch));
             // The bucket comes first.
             let columns = &batch.columns()[usize::from(!counted)..];
             let (keys, states) = definition.states(columns, counted)?;

@@ -11,7 +11,9 @@ use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
-use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::metrics::{
+    BaselineMetrics, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet,
+};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, ExecutionPlanProperties,
@@ -22,6 +24,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use super::top_per_group::TopPerGroup;
 use super::{RANK_COLUMN, Ranking};
 use crate::operator::only_input;
+use crate::skew::{INPUT_BYTES, batch_bytes};
 
 /// Which of the two steps an operator does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,6 +155,8 @@ impl ExecutionPlan for RankExec {
         let reservation =
             MemoryConsumer::new(format!("RankExec[{partition}]")).register(context.memory_pool());
         let batch_rows = context.session_config().batch_size();
+        let bytes = MetricBuilder::new(&self.metrics).counter(INPUT_BYTES, partition);
+        let behind_exchange = self.mode == RankMode::Final;
         let mut top = TopPerGroup::try_new(
             &self.ranking,
             self.mode,
@@ -162,7 +167,11 @@ impl ExecutionPlan for RankExec {
             let mut input = input;
             while let Some(batch) = input.next().await {
                 let _timer = metrics.elapsed_compute().timer();
-                top.push(batch?)?;
+                let batch = batch?;
+                if behind_exchange {
+                    bytes.add(batch_bytes(&batch));
+                }
+                top.push(batch)?;
             }
             // The input's buffers are not needed while the result is built.
             drop(input);

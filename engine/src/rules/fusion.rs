@@ -16,7 +16,7 @@ use crate::fused::{FusedNode, KeySpec, MeasureSpec, counts_distinct};
 /// hot group is one task's. All of the aggregates must fit: none with an order, no other distinct one.
 ///
 /// `SELECT log.g, d.a, … FROM log JOIN d ON log.k = d.key GROUP BY log.g, d.a` becomes one with lookups
-/// where the keys are known to occur once ([`with_unique_keys`](super::with_unique_keys)), whether or
+/// where the keys are known to occur once ([`with_known_keys`](super::with_known_keys)), whether or
 /// not it counts distinct values: the join is where the time goes.
 #[derive(Debug, Default)]
 pub struct FusedAggregates;

@@ -1,6 +1,6 @@
 //! Finds the log and the dimensions below an aggregation, and puts the fused one in their place.
 
-mod unique;
+mod keys;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use datafusion::logical_expr::{
     Aggregate, Expr, ExprSchemable, Join, LogicalPlan, LogicalPlanBuilder, Operator, lit,
 };
 
-pub use unique::with_unique_keys;
+pub use keys::with_known_keys;
 
 use crate::fused::{FusedNode, KeySpec, LookupSpec, MeasureSpec, can_look_up};
 use crate::source::SourceTable;
@@ -233,10 +233,10 @@ impl Dimension {
 }
 
 /// A side of a join and its key.
-type Side<'a> = (&'a Arc<LogicalPlan>, &'a Expr);
+pub(super) type Side<'a> = (&'a Arc<LogicalPlan>, &'a Expr);
 
 /// The sides of a join on one key: what may be a dimension, and what is the log then.
-fn sides(join: &Join) -> Vec<(Side<'_>, Side<'_>)> {
+pub(super) fn sides(join: &Join) -> Vec<(Side<'_>, Side<'_>)> {
     let plain = join.filter.is_none()
         && !join.null_aware
         && join.null_equality == NullEquality::NullEqualsNothing;
@@ -253,7 +253,7 @@ fn sides(join: &Join) -> Vec<(Side<'_>, Side<'_>)> {
 }
 
 /// The column that is a join's key, or is cast to it without two values becoming one.
-fn key_column<'a>(plan: &LogicalPlan, key: &'a Expr) -> Result<Option<&'a Column>> {
+pub(super) fn key_column<'a>(plan: &LogicalPlan, key: &'a Expr) -> Result<Option<&'a Column>> {
     let column = match key {
         Expr::Column(column) => column,
         Expr::Cast(cast) => match cast.expr.as_ref() {
@@ -344,7 +344,10 @@ fn has_subquery(expr: &Expr) -> bool {
 }
 
 /// The table and the column that a plan's column comes from, where rows are only left out between.
-fn base_column(plan: &LogicalPlan, column: &Column) -> Result<Option<(SourceTable, String)>> {
+pub(super) fn base_column(
+    plan: &LogicalPlan,
+    column: &Column,
+) -> Result<Option<(SourceTable, String)>> {
     match plan {
         LogicalPlan::TableScan(scan) if scan.fetch.is_none() => {
             let provider = source_as_provider(&scan.source)?;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use datafusion::arrow::array::{Array, RecordBatch};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
@@ -20,6 +21,9 @@ use crate::rank::RankExec;
 /// What operators call the time that they work, besides `elapsed_compute`: scans of files, and
 /// Ballista's writing of what goes to other stages.
 const TIMES: [&str; 3] = ["time_elapsed_processing", "write_time", "repart_time"];
+/// The counters of bytes that come into a task: from files, and, by Ballista's shuffle reader, from
+/// other stages.
+const READ_BYTES: [&str; 2] = ["bytes_scanned", "decoded_bytes"];
 /// Tasks that a report keeps of a stage.
 const KEPT_TASKS: usize = 256;
 
@@ -39,7 +43,7 @@ pub struct Stage {
 pub struct TaskWork {
     /// Rows that it read, from files or from other tasks.
     pub rows: u64,
-    /// Bytes that it read from files.
+    /// Bytes that it read: of files as they are there, of other tasks' rows as they are in memory.
     pub bytes: u64,
     /// Microseconds that it worked.
     pub us: u64,
@@ -188,7 +192,8 @@ fn pair<'a>(
 /// What the tasks did; none if nothing was measured.
 fn stage(operators: &[Operator]) -> Option<Stage> {
     let mut tasks: BTreeMap<usize, TaskWork> = BTreeMap::new();
-    let mut taken: BTreeMap<usize, u64> = BTreeMap::new();
+    // Rows and bytes by which operators say what they took in.
+    let mut taken: BTreeMap<usize, (u64, u64)> = BTreeMap::new();
     for operator in operators {
         let exchange = is_exchange(&operator.plan);
         for metric in operator.metrics.iter() {
@@ -208,23 +213,27 @@ fn stage(operators: &[Operator]) -> Option<Stage> {
                 MetricValue::Time { name, time } if TIMES.contains(&name.as_ref()) => {
                     task.us += time.value() as u64 / 1000;
                 }
-                MetricValue::Count { name, count } if name == "bytes_scanned" => {
+                MetricValue::Count { name, count } if READ_BYTES.contains(&name.as_ref()) => {
                     task.bytes += count.value() as u64;
                 }
                 MetricValue::Count { name, count } if name == LEFT_OUT_ROWS => {
                     task.rows += count.value() as u64;
                 }
                 MetricValue::Count { name, count } if name == INPUT_ROWS => {
-                    *taken.entry(partition).or_default() += count.value() as u64;
+                    taken.entry(partition).or_default().0 += count.value() as u64;
+                }
+                MetricValue::Count { name, count } if name == INPUT_BYTES => {
+                    taken.entry(partition).or_default().1 += count.value() as u64;
                 }
                 _ => {}
             }
         }
     }
-    // Not all that read say how many rows.
-    for (partition, rows) in taken {
+    // Not all that read say how much.
+    for (partition, (rows, bytes)) in taken {
         let task = tasks.entry(partition).or_default();
         task.rows = task.rows.max(rows);
+        task.bytes = task.bytes.max(bytes);
     }
     if tasks.is_empty() {
         return None;
@@ -240,6 +249,16 @@ fn stage(operators: &[Operator]) -> Option<Stage> {
 
 /// The counter by which an operator says how many rows it took in.
 pub(crate) const INPUT_ROWS: &str = "rows_taken_in";
+/// The counter by which an operator behind an exchange says how many bytes it took in: exchanges
+/// within a process don't.
+pub(crate) const INPUT_BYTES: &str = "bytes_taken_in";
+
+/// The bytes of a batch's rows, of buffers that are shared with other batches their part.
+pub(crate) fn batch_bytes(batch: &RecordBatch) -> usize {
+    let columns = batch.columns().iter();
+    let bytes = columns.map(|column| column.to_data().get_slice_memory_size().unwrap_or(0));
+    bytes.sum()
+}
 
 fn name(operators: &[Operator]) -> String {
     let mut plans = operators.iter().map(|operator| &operator.plan);

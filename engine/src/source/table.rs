@@ -56,10 +56,23 @@ pub struct SourceTable {
     files: Vec<OpenFile>,
     /// Columns whose values occur once, but for nulls.
     unique_keys: Vec<String>,
+    /// Keys by which logs are shuffled to it.
+    shuffled_keys: Vec<ShuffledKey>,
     /// Whether all files have the same columns.
     one_schema: bool,
     /// Conditions of which only the table is told.
     hints: Vec<Expr>,
+}
+
+/// A key of a dimension that is too large for a code table.
+#[derive(Debug, Clone)]
+pub(crate) struct ShuffledKey {
+    /// The dimension's column.
+    pub(crate) column: String,
+    /// The most frequent keys of the log that is joined with it.
+    pub(crate) hot: Vec<ScalarValue>,
+    /// About what the code table would take.
+    pub(crate) table_bytes: usize,
 }
 
 /// A file, and what it says of itself.
@@ -194,6 +207,7 @@ impl SourceTable {
             table_schema,
             files,
             unique_keys: Vec::new(),
+            shuffled_keys: Vec::new(),
             one_schema,
             hints: Vec::new(),
         })
@@ -208,6 +222,17 @@ impl SourceTable {
     /// Whether it is known that no value of a column occurs twice, but for null.
     pub(crate) fn is_unique(&self, column: &str) -> bool {
         self.unique_keys.iter().any(|known| known == column)
+    }
+
+    /// The same table, of which is known that it takes too much as a code table by a key.
+    pub(crate) fn with_shuffled_key(mut self, key: ShuffledKey) -> Self {
+        self.shuffled_keys.push(key);
+        self
+    }
+
+    /// What is known of a key by which logs are shuffled to the table.
+    pub(crate) fn shuffled_key(&self, column: &str) -> Option<&ShuffledKey> {
+        self.shuffled_keys.iter().find(|key| key.column == column)
     }
 
     /// The same table, of whose rows those that don't satisfy a condition are left out by what reads

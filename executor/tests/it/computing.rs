@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use datafusion::arrow::util::pretty::pretty_format_batches;
+use rankmill_engine::JOINS_SORTED;
+
 use crate::process::Node;
 use crate::support::{
     LONG_QUERY, QUERY, cluster, options, plan, rows, session, spawn, until, until_executors,
@@ -57,12 +60,31 @@ async fn a_task_without_enough_memory_fails_clearly() {
     small.memory_bytes = Some(32 << 20);
     spawn(small);
     until_executors(&cluster, 1).await;
-    // The side that a join builds can't be spilled.
-    let large = "SELECT count(*) FROM clicks a JOIN clicks b
-        ON repeat(a.page, 200) || a.\"user\" = repeat(b.page, 200) || b.\"user\"";
+    // What a single group gathers can't be spilled.
+    let large = "SELECT length(string_agg(repeat(page, 200) || \"user\", '')) FROM clicks";
     let error = rows(&there, large).await.unwrap_err().to_string();
     assert!(error.contains("ResourcesExhausted"), "{error}");
     assert_eq!(rows(&there, QUERY).await.unwrap(), expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_join_without_enough_memory_is_sorted() {
+    let folder = tempfile::tempdir().unwrap();
+    let session = session(folder.path()).await;
+    let large = "SELECT count(*) FROM clicks a JOIN clicks b
+        ON repeat(a.page, 200) || a.\"user\" = repeat(b.page, 200) || b.\"user\"";
+    let expected = rows(&session, large).await.unwrap();
+    let (there, cluster) = cluster(&session, None).await;
+    let mut small = options(cluster.address().to_string(), folder.path());
+    small.memory_bytes = Some(64 << 20);
+    spawn(small);
+    until_executors(&cluster, 1).await;
+    let plan = plan(&there, large).await;
+    let computed = there.execute("join", &plan, &|_| {}).await.unwrap();
+    let found = pretty_format_batches(&computed.batches).unwrap();
+    assert_eq!(found.to_string(), expected);
+    let said = &computed.skew.decisions;
+    assert!(said.iter().any(|said| said == JOINS_SORTED), "{said:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,7 +10,7 @@ use datafusion::common::{TableReference, plan_err};
 use datafusion::execution::context::SQLOptions;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Sort, SortExpr};
 use rankmill_engine::Session;
-use rankmill_engine::rules::with_unique_keys;
+use rankmill_engine::rules::with_known_keys;
 
 use self::ties::with_ordered_windows;
 use super::{Compiler, changing, changing_function};
@@ -55,7 +55,7 @@ pub(crate) async fn compile_query(
         .and_then(with_ordered_limits)
         .and_then(with_total_order)
         .map_err(|e| compiler.sql_error("sql", sql, &e))?;
-    with_unique_keys(session, plan)
+    with_known_keys(session, plan)
         .await
         .map_err(|e| compiler.plan_error(e))
 }

@@ -1,5 +1,6 @@
 //! Logs whose date is in a column, with footers that say too little of it.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -138,4 +139,107 @@ fn a_row_group_without_statistics_is_read() {
             assert_eq!(job.rows(*day), [[date, rank, item, clicks]], "day {day}");
         }
     }
+}
+
+const OF_PEOPLE: &str = "
+version: 1
+name: test
+source: { path: '{lake}/log/', date: { partition: date } }
+lookups:
+  - path: '{lake}/people.parquet'
+    on: { fact: key, dimension: person }
+    attributes: { region: region }
+ranking:
+  item: item
+  per: [date, region]
+  measures: { rows: count(*), people: count(distinct key), known: count(key) }
+  order_by: [rows]
+  top: 10
+output: { path: '{lake}/out/' }
+";
+
+/// What a footer says of a column of keys: the least, the largest, and how many have none.
+type Claim = Option<(i64, i64, u64)>;
+
+/// Too few, too many, no values, none without a key, and nothing.
+const CLAIMS: [Claim; 5] = [
+    Some((5, 7, 0)),
+    Some((i64::MIN, i64::MAX, 1)),
+    Some((0, 0, 1 << 40)),
+    Some((-40, 1 << 40, 0)),
+    None,
+];
+
+/// Footers of a log and of a dimension, neither of which is true: tables are built, groups numbered and
+/// dimensions joined by what is in the files.
+#[test]
+fn keys_that_footers_deny_are_found() {
+    let person = |n: i64| match n % 3 {
+        0 => n - 40,
+        1 => (1 << 33) + n,
+        _ => n * 1_000,
+    };
+    let keys: Vec<Option<i64>> = (0..900i64)
+        .map(|row| (row % 11 != 0).then(|| person(row * row % 130)))
+        .collect();
+    let people: Vec<Option<i64>> = (0..100).map(|n| (n != 50).then(|| person(n))).collect();
+    let region = |n: usize| format!("region {}", n % 7);
+    let mut expected: Vec<(String, i64, i64, i64)> = Vec::new();
+    let of = |key: &Option<i64>| {
+        let at = people
+            .iter()
+            .position(|person| person.is_some() && person == key);
+        at.map_or_else(|| "unknown".to_owned(), region)
+    };
+    for name in keys.iter().map(of).collect::<BTreeSet<_>>() {
+        let rows = keys.iter().filter(|key| of(key) == name);
+        let known: Vec<i64> = rows.clone().copied().flatten().collect();
+        let people = known.iter().collect::<BTreeSet<_>>().len();
+        expected.push((name, rows.count() as i64, people as i64, known.len() as i64));
+    }
+    let regions: Vec<String> = (0..people.len()).map(region).collect();
+    for (log_claim, claim) in CLAIMS.into_iter().zip(CLAIMS.into_iter().cycle().skip(3)) {
+        let lake = Lake::new();
+        let date = crate::job::day(0);
+        let file = format!("log/date={date}/a.parquet");
+        let columns: [(&str, ArrayRef); 2] = [
+            ("key", Arc::new(Int64Array::from(keys.clone()))),
+            ("item", Arc::new(Int64Array::from(vec![3; keys.len()]))),
+        ];
+        lake.write(&file, &columns, 100);
+        claimed(&lake, &file, "key", log_claim);
+        let columns: [(&str, ArrayRef); 2] = [
+            ("person", Arc::new(Int64Array::from(people.clone()))),
+            ("region", Arc::new(StringArray::from(regions.clone()))),
+        ];
+        lake.write("people.parquet", &columns, 30);
+        claimed(&lake, "people.parquet", "person", claim);
+        for (threads, table_bytes, memory_bytes) in [
+            (1, usize::MAX, None),
+            (2, usize::MAX, Some(64 << 20)),
+            (2, 0, None),
+            (3, 0, Some(64 << 20)),
+        ] {
+            let job = Job::new(&lake, OF_PEOPLE).limited(threads, table_bytes, memory_bytes);
+            job.forced().run(&[0]).unwrap();
+            let found = Job::new(&lake, OF_PEOPLE).rows(0);
+            let expected = expected.iter().map(|(name, rows, people, known)| {
+                let mut row = vec![Value::text(date.to_string()), Value::text(name)];
+                let numbers = [1, 3, *rows, *people, *known];
+                row.extend(numbers.map(|number| Value::Int(number.into())));
+                row
+            });
+            let context = format!("{log_claim:?} {claim:?} {threads} {table_bytes}");
+            assert_eq!(found, expected.collect::<Vec<_>>(), "{context}");
+        }
+    }
+}
+
+/// Lets a footer say something of one column, and nothing of the others.
+fn claimed(lake: &Lake, file: &str, of: &str, claim: Claim) {
+    restate(&Path::new(lake.path()).join(file), |_, column| {
+        let (min, max, nulls) = claim.filter(|_| column == of)?;
+        let statistics = Statistics::int64(Some(min), Some(max), None, Some(nulls), false);
+        Some(statistics)
+    });
 }

@@ -8,7 +8,7 @@ use chrono::{Days, NaiveDate};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::execution::object_store::ObjectStoreRegistry;
 use object_store::ObjectStore;
-use rankmill_engine::{ScanProgress, Session, SessionOptions};
+use rankmill_engine::{ScanProgress, Session, SessionOptions, sorted_joins};
 use rankmill_jobs::publication::{Commit, RunId, history, read_current, read_file, rollback};
 use rankmill_jobs::spec::{Params, Spec, parse};
 use rankmill_jobs::{
@@ -94,6 +94,15 @@ impl Job {
         let state = self.session.context().state_ref();
         let mut state = state.write();
         *state.config_mut() = state.config().clone().with_batch_size(batch_rows);
+        drop(state);
+        self
+    }
+
+    /// Planned as after a join that took too much memory.
+    pub(crate) fn with_sorted_joins(self) -> Self {
+        let state = self.session.context().state_ref();
+        let mut state = state.write();
+        *state.config_mut() = sorted_joins(state.config().clone());
         drop(state);
         self
     }

@@ -69,9 +69,12 @@ impl Value {
 /// How an item or key column is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
+    Int8,
     Int16,
     Int32,
     Int64,
+    UInt8,
+    UInt16,
     UInt32,
     UInt64,
     Utf8,
@@ -81,10 +84,13 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 12] = [
+        Self::Int8,
         Self::Int16,
         Self::Int32,
         Self::Int64,
+        Self::UInt8,
+        Self::UInt16,
         Self::UInt32,
         Self::UInt64,
         Self::Utf8,
@@ -95,9 +101,12 @@ impl Kind {
 
     pub(crate) fn data_type(self) -> DataType {
         match self {
+            Self::Int8 => DataType::Int8,
             Self::Int16 => DataType::Int16,
             Self::Int32 => DataType::Int32,
             Self::Int64 => DataType::Int64,
+            Self::UInt8 => DataType::UInt8,
+            Self::UInt16 => DataType::UInt16,
             Self::UInt32 => DataType::UInt32,
             Self::UInt64 => DataType::UInt64,
             Self::Utf8 => DataType::Utf8,
@@ -113,14 +122,25 @@ impl Kind {
         !self.data_type().is_integer()
     }
 
+    /// How many of the values of [`nth`](Self::nth) differ.
+    pub(crate) fn distinct(self) -> u16 {
+        match self {
+            Self::Int8 | Self::UInt8 => 1 << 8,
+            _ => 4_000,
+        }
+    }
+
     /// Distinct values, the awkward ones first.
     pub(crate) fn nth(self, n: u16) -> Value {
         let n = i128::from(n);
         let spread = |step: i128, start: i128| Value::Int(start + n * step);
         match self {
+            Self::Int8 => spread(1, -128),
             Self::Int16 => spread(7, -40),
             Self::Int32 => spread(30_011, -60_022),
             Self::Int64 => spread((1 << 33) + 1, -(3 << 33)),
+            Self::UInt8 => spread(1, 0),
+            Self::UInt16 => spread(16, 7),
             Self::UInt32 => spread(59_999, 0),
             Self::UInt64 => spread((1 << 47) + 3, (1 << 63) - (3 << 47)),
             _ => Value::text(match n {

@@ -214,6 +214,47 @@ pub(crate) struct Scenario {
     pub(crate) days: Vec<i64>,
 }
 
+/// What all rows have in common.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Extreme {
+    NoItems,
+    NoKeys,
+    OneItem,
+    OneKey,
+    /// No two rows have the same item or the same key.
+    AllDifferent,
+}
+
+impl Extreme {
+    pub(crate) const ALL: [Self; 5] = [
+        Self::NoItems,
+        Self::NoKeys,
+        Self::OneItem,
+        Self::OneKey,
+        Self::AllDifferent,
+    ];
+}
+
+impl Scenario {
+    /// The same, but for items and keys.
+    pub(crate) fn with_extreme(mut self, extreme: Extreme) -> Self {
+        let (item, key) = (self.item, self.key);
+        for (at, row) in self.rows.iter_mut().enumerate() {
+            match extreme {
+                Extreme::NoItems => row.item = Value::Null,
+                Extreme::NoKeys => row.key = Value::Null,
+                Extreme::OneItem => row.item = item.nth(2),
+                Extreme::OneKey => row.key = key.nth(2),
+                Extreme::AllDifferent => {
+                    row.item = item.nth(at as u16);
+                    row.key = key.nth(at as u16);
+                }
+            }
+        }
+        self
+    }
+}
+
 /// Rows lie on days `0..DAYS`, some of them on none.
 pub(crate) const DAYS: i64 = 7;
 
@@ -246,8 +287,8 @@ prop_compose! {
                 day: (!by_column || die_x % 30 > 0).then_some(day).filter(|day| {
                     !by_column || used_days.contains(day)
                 }).or((!by_column).then_some(used_days[day as usize % used_days.len()])),
-                item: if null(die_i) { Value::Null } else { item.nth(i % items) },
-                key: if null(die_k) { Value::Null } else { key.nth(k % keys) },
+                item: if null(die_i) { Value::Null } else { item.nth(i % items.min(item.distinct())) },
+                key: if null(die_k) { Value::Null } else { key.nth(k % keys.min(key.distinct())) },
                 x: (!null(die_x)).then_some(x * size),
                 f: (!null(die_i ^ die_x)).then_some(f),
                 tag: ["a", "b", "", "unknown", "바"].get(tag).map(|t| (*t).to_owned()),

@@ -1,6 +1,7 @@
 //! SQL specs that join a log with dimensions: the same results with and without the fused lookups.
 
 use proptest::prelude::*;
+use rankmill_engine::JOINS_SORTED;
 
 use crate::check::config;
 use crate::job::{Job, day};
@@ -228,6 +229,26 @@ fn other_joins_stay() {
     }
 }
 
+/// Where no table is small enough, both sides go to tasks by key and salt.
+#[test]
+fn dimensions_too_large_for_tables_are_salted() {
+    let (clicks, items) = few();
+    let lake = Lake::new();
+    write(&lake, &clicks, &items, false);
+    for sql in FUSED {
+        let job = Job::new(&lake, &yaml(sql)).limited(2, 0, None);
+        let plan = job.explain(1).unwrap();
+        assert!(
+            !looks_up(&job) && plan.contains("SaltExec"),
+            "{sql}\n{plan}"
+        );
+    }
+    let job = Job::new(&lake, &yaml(FUSED[0])).limited(2, 0, None);
+    let report = job.run(&[1]).unwrap();
+    let said = report.skew.decisions.join("\n");
+    assert!(said.contains("the dimension's table would take"), "{said}");
+}
+
 /// Rows of the log count once for each match.
 #[test]
 fn keys_that_occur_twice_are_joined() {
@@ -256,6 +277,71 @@ fn keys_that_occur_twice_are_joined() {
     assert!(looks_up(&job) && !is_joined(&job));
 }
 
+const LARGE: &str = "version: 1
+name: test
+sources:
+  t: { path: '{lake}/t/', date: { partition: date } }
+  d: { path: '{lake}/d.parquet' }
+sql: >
+  SELECT d.v % 5 AS k, count(*) AS n, sum(t.v + d.w) AS s, max(d.x) AS x
+  FROM t JOIN d ON t.key = d.key GROUP BY k
+output: { path: '{lake}/out/' }
+";
+
+/// Neither side fits the memory as a hash table.
+#[test]
+fn joins_that_do_not_fit_are_sorted() {
+    const ROWS: i64 = 400_000;
+    let (lake, keys) = (Lake::new(), ROWS / 2);
+    let column = |value: fn(i64) -> i64| {
+        let values = (0..ROWS).map(|row| Value::int(Some(value(row))));
+        ints(&values.collect::<Vec<_>>())
+    };
+    // Each key occurs twice in both.
+    let key = |row: i64| row * 7 % (ROWS / 2) * 1_000;
+    let columns = [("key", column(key)), ("v", column(|row| row % 1_000_003))];
+    lake.write(&format!("t/date={}/a.parquet", day(0)), &columns, 50_000);
+    let columns = [
+        ("key", column(|row| row % (ROWS / 2) * 1_000)),
+        ("v", column(|row| row * row)),
+        ("w", column(|row| -row)),
+        ("x", column(|row| row ^ 0x5555)),
+    ];
+    lake.write("d.parquet", &columns, 50_000);
+    let mut expected = [(0i128, 0i128, 0i128); 5];
+    for row in 0..ROWS {
+        let at = row * 7 % keys;
+        for other in [at, at + keys] {
+            let (n, s, x) = &mut expected[(other * other % 5) as usize];
+            *n += 1;
+            *s += i128::from(row % 1_000_003 - other);
+            *x = (*x).max(i128::from(other ^ 0x5555));
+        }
+    }
+    let expected = (0..).zip(expected).filter(|(_, (n, ..))| *n > 0);
+    let expected = expected.map(|(k, (n, s, x))| [k, n, s, x].map(Value::Int).to_vec());
+    let expected: Vec<Vec<Value>> = expected.collect();
+    for threads in [1, 2] {
+        let job = Job::new(&lake, LARGE).forced();
+        let job = job.limited(threads, usize::MAX, Some(LITTLE));
+        let report = job.run(&[0]).unwrap();
+        let said = &report.skew.decisions;
+        assert!(said.iter().any(|said| said == JOINS_SORTED), "{said:?}");
+        assert_eq!(job.rows(0), expected);
+    }
+    let report = Job::new(&lake, LARGE).forced().run(&[0]).unwrap();
+    assert!(
+        !report
+            .skew
+            .decisions
+            .iter()
+            .any(|said| said == JOINS_SORTED)
+    );
+}
+
+/// Less than the keys and values of a side take.
+const LITTLE: usize = 12 << 20;
+
 proptest! {
     #![proptest_config(config(40, 5))]
 
@@ -277,5 +363,49 @@ proptest! {
         joined.run(&[1]).map_err(|e| TestCaseError::fail(format!("{query}: {e:?}")))?;
         prop_assert!(!looks_up(&joined) && is_joined(&joined), "{}", query);
         prop_assert_eq!(fused.rows(1), joined.rows(1), "{}", query);
+    }
+
+    #[test]
+    fn salted_joins_give_what_others_give(
+        clicks in clicks(),
+        items in items(),
+        twice: bool,
+        query in prop::sample::select(FUSED.to_vec()),
+        (threads, memory_bytes) in prop::sample::select(vec![
+            (1usize, None), (2, None), (3, None), (2, Some(128 << 20)),
+        ]),
+    ) {
+        let lake = Lake::new();
+        write(&lake, &clicks, &items, twice);
+        let rows = |table_bytes| {
+            let job = Job::new(&lake, &yaml(query)).forced();
+            let job = job.limited(threads, table_bytes, memory_bytes);
+            let ran = job.run(&[1]);
+            ran.map_err(|e| TestCaseError::fail(format!("{query}: {e:?}")))?;
+            Ok::<_, TestCaseError>(job.rows(1))
+        };
+        prop_assert_eq!(rows(0)?, rows(usize::MAX)?, "{}", query);
+    }
+
+    /// What is computed anew where a hash table took more memory than there is.
+    #[test]
+    fn sorted_joins_give_what_hashed_ones_give(
+        clicks in clicks(),
+        items in items(),
+        twice: bool,
+        query in prop::sample::select([&FUSED[..], &JOINED[..]].concat()),
+        threads in 1..4usize,
+    ) {
+        let lake = Lake::new();
+        write(&lake, &clicks, &items, twice);
+        let published = |job: Job| match job.run(&[1]) {
+            Ok(_) => Ok(job.rows(1)),
+            // Some fail for some rows.
+            Err(error) => Err(error.is_usage()),
+        };
+        let hashed = published(Job::new(&lake, &yaml(query)).forced().split(threads, 16));
+        let sorted = Job::new(&lake, &yaml(query)).forced().split(threads, 16);
+        let sorted = published(sorted.with_sorted_joins());
+        prop_assert_eq!(hashed, sorted, "{}", query);
     }
 }

@@ -18,8 +18,8 @@ use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use rankmill_engine::skew::{SkewReport, decisions};
 use rankmill_engine::{
-    ClusterFault, Compute, Computed, Embedded, Error, LEFT_OUT_ROWS, Result, ScanProgress, Session,
-    scan_bytes,
+    ClusterFault, Compute, Computed, Embedded, Error, JOINS_SORTED, LEFT_OUT_ROWS, Result,
+    ScanProgress, Session, has_hash_join, is_out_of_memory, scan_bytes, sorted_joins,
 };
 
 use super::collect::{FetchError, fetch};
@@ -45,6 +45,8 @@ const STARVED_AFTER: Duration = Duration::from_secs(3);
 enum Failure {
     /// Submit anew at once.
     Anew(String),
+    /// Submit anew if it can do with less memory.
+    OutOfMemory(String),
     /// Give up.
     Final(Error),
 }
@@ -59,17 +61,21 @@ impl Compute for Cluster {
         progress: &(dyn Fn(ScanProgress) + Sync),
     ) -> Result<Computed> {
         let mut last = String::new();
+        let mut sorted = false;
         for submission in 1..=MAX_SUBMISSIONS {
             let slots = self.slots(name).await?;
-            let Some((context, physical)) = self.plan(session, name, plan, slots).await? else {
+            let Some((context, physical)) = self.plan(session, name, plan, slots, sorted).await?
+            else {
                 return Embedded.execute(session, name, plan, progress).await;
             };
             let schema = physical.schema();
-            let decided = match self.options.planner {
+            let hashed = has_hash_join(&physical);
+            let mut decided = match self.options.planner {
                 Planner::Static => decisions(&physical),
                 // Another plan is made, by itself.
                 Planner::Adaptive => Vec::new(),
             };
+            decided.extend(sorted.then(|| JOINS_SORTED.to_owned()));
             // What looks stalled may only be slow: each time it is given more time.
             let patience = self.options.stall_timeout * (1 << (submission - 1));
             let job = match self.options.planner {
@@ -84,6 +90,17 @@ impl Compute for Cluster {
                         schema,
                         scanned,
                         skew,
+                    });
+                }
+                Err(Failure::OutOfMemory(reason)) if hashed && !sorted => {
+                    tracing::warn!("{name}: {reason}; submitting it anew with sorted joins");
+                    last = reason;
+                    sorted = true;
+                }
+                Err(Failure::OutOfMemory(reason)) => {
+                    return Err(Error::Cluster {
+                        reason,
+                        cause: ClusterFault::Plan,
                     });
                 }
                 Err(Failure::Anew(reason)) => {
@@ -129,9 +146,13 @@ impl Cluster {
         name: &str,
         plan: &LogicalPlan,
         slots: usize,
+        sorted: bool,
     ) -> Result<Option<(Arc<SessionContext>, Arc<dyn ExecutionPlan>)>> {
         let least = self.options.partitions_per_slot.max(1);
-        let config = ballista_settings(session.context().copied_config());
+        let mut config = ballista_settings(session.context().copied_config());
+        if sorted {
+            config = sorted_joins(config);
+        }
         let mut reasons = Vec::new();
         for config in [config.clone(), without_collected_sides(config)] {
             let planned = async |partitions| {
@@ -422,6 +443,7 @@ fn failure(text: String) -> Failure {
         Some(Sign::Lost) => return Failure::Anew(text),
         Some(Sign::NoExecutors) => ClusterFault::Executors,
         Some(Sign::Transient) => ClusterFault::Transient,
+        None if is_out_of_memory(&text) => return Failure::OutOfMemory(text),
         None => ClusterFault::Plan,
     };
     Failure::Final(Error::Cluster {

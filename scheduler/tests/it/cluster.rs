@@ -323,6 +323,16 @@ pub(crate) async fn cluster_of_two(
     folder: &Path,
     planner: Planner,
 ) -> Arc<Cluster> {
+    cluster_with_memory(session, folder, planner, 1 << 30).await
+}
+
+/// Two executors, with so much memory each.
+pub(crate) async fn cluster_with_memory(
+    session: &Session,
+    folder: &Path,
+    planner: Planner,
+    memory_bytes: u64,
+) -> Arc<Cluster> {
     let options = Options {
         bind: "127.0.0.1:0".parse().unwrap(),
         planner,
@@ -331,7 +341,8 @@ pub(crate) async fn cluster_of_two(
     let cluster = Cluster::start(options, session).await.unwrap();
     let port = cluster.address().port();
     for i in 0..2 {
-        tokio::spawn(executor(port, folder.join(format!("executor{i}"))));
+        let work_dir = folder.join(format!("executor{i}"));
+        tokio::spawn(executor_with_memory(port, work_dir, memory_bytes));
     }
     while cluster.executors().await.len() < 2 {
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -414,6 +425,10 @@ async fn queries_give_the_same_rows_embedded_and_on_a_cluster() {
 }
 
 pub(crate) async fn executor(scheduler: u16, work_dir: PathBuf) {
+    executor_with_memory(scheduler, work_dir, 1 << 30).await;
+}
+
+async fn executor_with_memory(scheduler: u16, work_dir: PathBuf, memory_bytes: u64) {
     let options = rankmill_executor::Options {
         schedulers: vec![format!("127.0.0.1:{scheduler}")],
         slots: 1,
@@ -422,7 +437,7 @@ pub(crate) async fn executor(scheduler: u16, work_dir: PathBuf) {
         work_dir,
         bind: [127, 0, 0, 1].into(),
         advertise: None,
-        memory_bytes: Some(1 << 30),
+        memory_bytes: Some(memory_bytes),
         tls: None,
         drain_timeout: Duration::from_secs(5),
         retry: Default::default(),

@@ -8,7 +8,7 @@ use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use datafusion::arrow::datatypes::Schema;
 use datafusion::arrow::row::SortField;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{DataFusionError, Result, Statistics, internal_err};
+use datafusion::common::{Result, Statistics, internal_err};
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr};
@@ -22,7 +22,7 @@ use datafusion::physical_plan::{
 };
 use futures::{StreamExt, stream};
 
-use crate::operator::only_input;
+use crate::operator::{only_input, ran_out_of_memory};
 use crate::rank::best_rows::BestRows;
 use crate::rank::exec::slices;
 
@@ -253,7 +253,7 @@ impl Cut {
         self.seen_rows += batch.num_rows();
         match best.push(&batch, &groups, &keys, |_| true) {
             Ok(()) => {}
-            Err(error) if is_short_memory(&error) => return self.send_on(),
+            Err(error) if ran_out_of_memory(&error) => return self.send_on(),
             Err(error) => return Err(error),
         }
         if !self.judged && self.seen_rows >= PROBED_ROWS {
@@ -275,8 +275,4 @@ impl Cut {
         }
         Ok(())
     }
-}
-
-fn is_short_memory(error: &DataFusionError) -> bool {
-    matches!(error.find_root(), DataFusionError::ResourcesExhausted(_))
 }

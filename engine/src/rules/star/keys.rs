@@ -1,22 +1,30 @@
-//! Which tables of a query have keys that occur once.
+//! What is known of the keys of a query's dimensions: that they occur once, or that there are too many
+//! of them for a table.
 
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, Result};
+use datafusion::common::{Column, Result, ScalarValue};
 use datafusion::datasource::{provider_as_source, source_as_provider};
+use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
+use datafusion::prelude::DataFrame;
 
 use super::{base_column, key_column, sides};
 use crate::fused::{FusedNode, repeated_keys, table_bytes};
 use crate::session::Session;
-use crate::source::SourceTable;
+use crate::skew::hot_keys;
+use crate::source::{ShuffledKey, SourceTable};
 
-/// The plan with tables that know which of their columns are keys that occur once, as far as a join
-/// may profit from it. Reads the keys of dimensions, once in a process as long as their files stay
-/// the same. What fails here is left to the query.
-pub async fn with_unique_keys(session: &Session, plan: LogicalPlan) -> Result<LogicalPlan> {
+/// The log's files in which hot keys are looked for.
+const SAMPLED_FILES: usize = 8;
+
+/// The plan with tables that know which of their columns are keys that occur once, and by which of them
+/// they are too large for a code table, as far as a join may profit from it. Reads the keys of
+/// dimensions, once in a process as long as their files stay the same, and a sample of a log that is
+/// joined with a large one. What fails here is left to the query.
+pub async fn with_known_keys(session: &Session, plan: LogicalPlan) -> Result<LogicalPlan> {
     // Conditions are where they belong only when the plan is optimized.
     let Ok(optimized) = session.context().state().optimize(&plan) else {
         return Ok(plan);
@@ -25,35 +33,104 @@ pub async fn with_unique_keys(session: &Session, plan: LogicalPlan) -> Result<Lo
     if possible.is_empty() {
         return Ok(plan);
     }
+    let possible = possible.into_iter();
+    let possible: Vec<Known> = possible.map(Known::unique).collect();
     let assumed = with_keys(plan.clone(), &possible)?;
     let Ok(assumed) = session.context().state().optimize(&assumed) else {
         return Ok(plan);
     };
-    let mut unique = Vec::new();
+    let mut known = Vec::new();
     // Keys are held in memory twice: to look for repeated ones, and with their attributes.
     let mut bytes_left = session.table_limit() / 2;
-    for (table, column) in dimensions(&assumed)? {
-        let Some(bytes) = key_bytes(&table, &column).filter(|bytes| *bytes <= bytes_left) else {
+    for dimension in dimensions(&assumed)? {
+        let Dimension { table, column, .. } = &dimension;
+        let Some(bytes) = key_bytes(table, column) else {
             continue;
         };
+        if bytes > bytes_left {
+            if let Ok(hot) = hot_keys_of(session, &dimension).await {
+                known.push(dimension.shuffled(hot, bytes));
+            }
+            continue;
+        }
         bytes_left -= bytes;
-        if is_unique(session, &table, &column).await {
-            unique.push((table, column));
+        if is_unique(session, table, column).await {
+            known.push(Known::unique((dimension.table, dimension.column)));
         }
     }
-    with_keys(plan, &unique)
+    with_keys(plan, &known)
 }
 
-/// The tables that an optimized plan has as dimensions, and their keys.
-fn dimensions(plan: &LogicalPlan) -> Result<Vec<(SourceTable, String)>> {
+/// What is known of a table's column.
+struct Known {
+    table: SourceTable,
+    what: Key,
+}
+
+enum Key {
+    Unique(String),
+    Shuffled(ShuffledKey),
+}
+
+impl Known {
+    fn unique((table, column): (SourceTable, String)) -> Self {
+        let what = Key::Unique(column);
+        Self { table, what }
+    }
+}
+
+/// A dimension of a fused aggregation.
+struct Dimension {
+    table: SourceTable,
+    /// Its key.
+    column: String,
+    log: LogicalPlan,
+    /// Over the log.
+    fact_key: Expr,
+}
+
+impl Dimension {
+    fn shuffled(self, hot: Vec<ScalarValue>, table_bytes: usize) -> Known {
+        let what = Key::Shuffled(ShuffledKey {
+            column: self.column,
+            hot,
+            table_bytes,
+        });
+        let table = self.table;
+        Known { table, what }
+    }
+}
+
+/// The most frequent keys in a sample of a dimension's log.
+async fn hot_keys_of(session: &Session, dimension: &Dimension) -> Result<Vec<ScalarValue>> {
+    let sampled = with_tables(dimension.log.clone(), |table| {
+        let step = table.files().len().div_ceil(SAMPLED_FILES).max(1);
+        Some(table.clone().retain(|place| place % step == 0))
+    })?;
+    let keys = LogicalPlanBuilder::from(sampled)
+        .project([dimension.fact_key.clone()])?
+        .build()?;
+    let frame = DataFrame::new(session.context().state(), keys);
+    let hot = hot_keys(session, frame).await;
+    hot.map_err(|e| DataFusionError::External(Box::new(e)))
+}
+
+/// The tables that an optimized plan has as dimensions.
+fn dimensions(plan: &LogicalPlan) -> Result<Vec<Dimension>> {
     let mut found = Vec::new();
     plan.apply_with_subqueries(|node| {
         if let LogicalPlan::Extension(extension) = node
             && let Some(fused) = extension.node.as_any().downcast_ref::<FusedNode>()
         {
-            for (_, dimension) in fused.lookups() {
+            for (spec, dimension) in fused.lookups() {
                 let key = Column::from(dimension.schema().qualified_field(0));
-                found.extend(base_column(dimension, &key)?);
+                let base = base_column(dimension, &key)?;
+                found.extend(base.map(|(table, column)| Dimension {
+                    table,
+                    column,
+                    log: fused.log().clone(),
+                    fact_key: spec.fact_key.clone(),
+                }));
             }
         }
         Ok(TreeNodeRecursion::Continue)
@@ -61,16 +138,19 @@ fn dimensions(plan: &LogicalPlan) -> Result<Vec<(SourceTable, String)>> {
     Ok(found)
 }
 
-/// The plan with some keys of tables taken to occur once.
-fn with_keys(plan: LogicalPlan, unique: &[(SourceTable, String)]) -> Result<LogicalPlan> {
+/// The plan with tables that know what is known of them.
+fn with_keys(plan: LogicalPlan, known: &[Known]) -> Result<LogicalPlan> {
     with_tables(plan, |table| {
         let identity = table.identity();
-        let keys = unique
+        let keys = known
             .iter()
-            .filter(|(other, _)| other.identity() == identity);
-        keys.fold(None, |found: Option<SourceTable>, (_, column)| {
+            .filter(|known| known.table.identity() == identity);
+        keys.fold(None, |found: Option<SourceTable>, known| {
             let table = found.unwrap_or_else(|| table.clone());
-            Some(table.with_unique_key(column))
+            Some(match &known.what {
+                Key::Unique(column) => table.with_unique_key(column),
+                Key::Shuffled(key) => table.with_shuffled_key(key.clone()),
+            })
         })
     })
 }
