@@ -111,7 +111,7 @@ def _run(
 @contextmanager
 def _cluster(args: argparse.Namespace, lake: Path) -> Iterator[str]:
     """The address of a scheduler with executors, which stop at the end."""
-    slots = max(args.threads // args.executors, 1)
+    slots = args.threads // args.executors
     with tempfile.TemporaryDirectory(prefix="rankmill-cluster-") as work:
         command: list[str | Path] = [args.rankmill, "dev", f"--lake={lake}", f"--executors={args.executors}"]
         command += [f"--slots={slots}", "--port=0", f"--work-dir={work}", "--format=json", "--until-stdin-ends"]
@@ -167,7 +167,10 @@ def _arguments() -> argparse.Namespace:
     add("--threads", type=int, default=2, help="processors for either side; default: 2")
     add("--rounds", type=int, default=5, help="pairs of runs; default: 5")
     add("--output", type=Path, help="folder for the results; default: benches/runs/DATE-HOST/cluster")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.threads % args.executors:
+        parser.error("--threads: as many for each executor")
+    return args
 
 
 if __name__ == "__main__":

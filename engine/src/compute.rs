@@ -1,7 +1,7 @@
 //! Where a plan is computed: in this process, or on the executors of a cluster.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use datafusion::arrow::array::RecordBatch;
@@ -20,6 +20,10 @@ use crate::skew::{self, SkewReport};
 
 /// How often progress is told.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+
+/// How long what a failed plan held is waited for, which other plans may hold as well.
+const RELEASE_PATIENCE: Duration = Duration::from_secs(2);
+const RELEASE_LOOK: Duration = Duration::from_millis(10);
 
 /// The rows of a plan.
 #[derive(Debug, Clone)]
@@ -68,13 +72,19 @@ impl Compute for Embedded {
         progress: &(dyn Fn(ScanProgress) + Sync),
     ) -> Result<Computed> {
         let context = session.context();
+        let pool = Arc::clone(&context.runtime_env().memory_pool);
+        let held_before = pool.reserved();
         let physical = context.state().create_physical_plan(plan).await?;
         let hashed = has_hash_join(&physical);
         match computed(physical, context.task_ctx(), progress).await {
             Err(error) if hashed && ran_out_of_memory(&error) => {}
             ended => return Ok(ended?),
         }
-        // The plan that failed is gone, and what it held with it.
+        // The plan that failed is gone, but its tasks may still be ending.
+        let patience = Instant::now() + RELEASE_PATIENCE;
+        while pool.reserved() > held_before && Instant::now() < patience {
+            tokio::time::sleep(RELEASE_LOOK).await;
+        }
         let state = session.state_with(sorted_joins(context.copied_config()))?;
         let physical = state.create_physical_plan(plan).await?;
         let mut computed = computed(physical, state.task_ctx(), progress).await?;

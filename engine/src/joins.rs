@@ -9,18 +9,29 @@ use datafusion::prelude::SessionConfig;
 
 /// What a report says of a plan that was computed anew with [`sorted_joins`].
 pub const JOINS_SORTED: &str =
-    "joins sort and merge both sides: a side as a hash table took more memory than there is";
+    "joins sort and merge both sides: with hash tables the memory did not suffice";
 
 /// DataFusion's error of memory that is short, in errors that come as text: for people, or as the
 /// variant's name.
 const OUT_OF_MEMORY: [&str; 2] = ["Resources exhausted", "ResourcesExhausted"];
 
+/// Rows of a batch: what a sort may hold is its share among all operators that spill, and a batch has
+/// to fit twice.
+const BATCH_ROWS: usize = 1_024;
+/// What a sort sets aside to merge what it has spilled; DataFusion's own is half of a small slot.
+const MERGE_BYTES: usize = 1 << 20;
+
 /// A configuration under which both sides of equijoins are sorted and merged. DataFusion plans that
 /// for several partitions only.
 pub fn sorted_joins(config: SessionConfig) -> SessionConfig {
     let partitions = config.target_partitions().max(2);
+    let batch_rows = config.batch_size().min(BATCH_ROWS);
+    let mut config = config;
+    let set_aside = &mut config.options_mut().execution.sort_spill_reservation_bytes;
+    *set_aside = (*set_aside).min(MERGE_BYTES);
     config
         .with_target_partitions(partitions)
+        .with_batch_size(batch_rows)
         .set_bool("datafusion.optimizer.prefer_hash_join", false)
 }
 

@@ -23,9 +23,9 @@ pub use self::advice::{Advice, Groups, Join, Shuffled};
 pub(crate) use self::column::ColumnSketch;
 pub use self::decisions::decisions;
 pub(crate) use self::metrics::{TOLD_KEYS, note, tell};
-pub use self::sample::hot_keys;
+pub use self::sample::{FILES_FOR_HOT_KEYS, hot_keys};
 pub use self::source::{SourceSkew, skew_of_source};
-pub(crate) use self::stages::{INPUT_BYTES, INPUT_ROWS, batch_bytes, embedded};
+pub(crate) use self::stages::{INPUT_BYTES, INPUT_ROWS, embedded};
 pub use self::stages::{Stage, TaskWork, stages_report};
 
 /// Hot keys that a report keeps of a column.

@@ -110,7 +110,8 @@ impl Bench {
             let users = self.table("users")?;
             let users = users.select(vec![column("sparse").alias("key"), column("region")])?;
             let (log, users) = (log.into_unoptimized_plan(), users.into_unoptimized_plan());
-            let join = SaltedJoinNode::try_new(log, users, column("sparse"), hot, 0)?;
+            let keys = (column("sparse"), Column::from_name("key"));
+            let join = SaltedJoinNode::try_new(log, users, keys, hot, 0)?;
             let joined = DataFrame::new(self.session.context().state(), join.into_plan());
             let plan = self.aggregation(joined, &["region"], None, &["count(*)"])?;
             self.measure(&mut group, name, &plan)?;

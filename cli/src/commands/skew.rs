@@ -64,11 +64,14 @@ fn of_printed(environment: &Environment, path: &str) -> anyhow::Result<()> {
     }
     let single = reports.len() == 1;
     for Printed { job, skew } in reports {
-        let skew = skew.unwrap_or_default();
-        match environment.format {
-            Format::Table if single => output::line(full(&skew))?,
-            Format::Table => output::line(format_args!("{job}\n\n{}\n", full(&skew)))?,
-            Format::Json => output::line(json!(skew))?,
+        if environment.format == Format::Json {
+            output::line(json!(skew))?;
+            continue;
+        }
+        let text = full(&skew.unwrap_or_default());
+        match single {
+            true => output::line(text)?,
+            false => output::line(format_args!("{job}\n\n{text}\n"))?,
         }
     }
     Ok(())

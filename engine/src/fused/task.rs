@@ -25,8 +25,9 @@ use super::exec::Step;
 use super::log::LogReader;
 use super::selection::Selection;
 use super::spill::{GroupFiles, exchange_hashes};
+use crate::operator::rows_bytes;
 use crate::rank::slices;
-use crate::skew::{INPUT_BYTES, INPUT_ROWS, batch_bytes, note, tell};
+use crate::skew::{INPUT_BYTES, INPUT_ROWS, note, tell};
 
 /// A task that holds less than this has nothing that it is worth to let go of.
 const LEAST_SPILL: usize = if cfg!(test) { 1 << 10 } else { 1 << 16 };
@@ -351,7 +352,7 @@ impl Task {
             let _timer = self.metrics.elapsed_compute().timer();
             let batch = batch?;
             self.rows.add(batch.num_rows());
-            self.bytes.add(batch_bytes(&batch));
+            self.bytes.add(rows_bytes(&batch));
             // The bucket comes first.
             let columns = &batch.columns()[usize::from(!counted)..];
             let (keys, states) = definition.states(columns, counted)?;

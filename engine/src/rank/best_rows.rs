@@ -11,6 +11,8 @@ use datafusion::common::Result;
 use datafusion::execution::memory_pool::MemoryReservation;
 use hashbrown::HashMap;
 
+use crate::operator::rows_bytes;
+
 /// Rows that may be held beyond four times those in use before the rest is let go.
 const SPARE_ROWS: usize = 1 << 16;
 
@@ -137,6 +139,18 @@ impl BestRows {
         if many_spare || self.small_batches > SMALL_BATCHES {
             self.let_go()?;
         }
+        match self.reserve() {
+            // Each time all that stay are copied.
+            Err(_) if self.held_rows > self.live_rows + self.live_rows / 4 => {
+                self.let_go()?;
+                self.reserve()
+            }
+            reserved => reserved,
+        }
+    }
+
+    /// Asks for the memory of what is held.
+    fn reserve(&self) -> Result<()> {
         self.reservation
             .try_resize(self.held_bytes + self.key_bytes)
     }
@@ -271,21 +285,4 @@ fn compact(batch: &RecordBatch) -> Result<RecordBatch> {
         _ => Arc::clone(column),
     });
     Ok(RecordBatch::try_new(batch.schema(), columns.collect())?)
-}
-
-/// Bytes of a batch's rows. Batches are slices of larger ones, whose buffers would count again with
-/// each of them.
-fn rows_bytes(batch: &RecordBatch) -> usize {
-    let columns = batch.columns().iter();
-    columns.map(column_bytes).sum()
-}
-
-fn column_bytes(column: &ArrayRef) -> usize {
-    let texts = match column.data_type() {
-        DataType::Utf8View => column.as_string_view().total_buffer_bytes_used(),
-        DataType::BinaryView => column.as_binary_view().total_buffer_bytes_used(),
-        _ => 0,
-    };
-    let sliced = column.to_data().get_slice_memory_size();
-    texts + sliced.unwrap_or_else(|_| column.get_array_memory_size())
 }

@@ -1,7 +1,5 @@
 //! Joins a log with a dimension too large for a table so that no task gets all rows of a hot key.
 
-use std::sync::Arc;
-
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, JoinType, Result};
 use datafusion::logical_expr::{Expr, ExprSchemable, Join, LogicalPlan, LogicalPlanBuilder};
@@ -12,7 +10,8 @@ use crate::salted::SaltedJoinNode;
 
 /// `FROM log JOIN d ON log.k = d.key` becomes a [`SaltedJoinNode`] where `d` is known to be too large
 /// for a table ([`with_known_keys`](super::with_known_keys)): DataFusion would hold it whole in each
-/// process, or send all rows of a key to one task. Inner and left joins; keys may occur more than once.
+/// process, or send all rows of a key to one task. Inner joins, and outer ones that keep the log; keys may
+/// occur more than once.
 #[derive(Debug, Default)]
 pub struct SaltedJoins;
 
@@ -52,16 +51,10 @@ fn salted(join: &Join) -> Result<Option<LogicalPlan>> {
         let Some(shuffled) = table.shuffled_key(&name) else {
             continue;
         };
-        let columns = dimension.schema().columns();
-        let others = columns.into_iter().filter(|column| column != key);
-        let key_first = std::iter::once(key.clone()).chain(others);
-        let dimension = LogicalPlanBuilder::from(Arc::clone(dimension))
-            .project(key_first.map(Expr::Column))?
-            .build()?;
         let node = SaltedJoinNode::try_new(
             log.as_ref().clone(),
-            dimension,
-            fact_key.clone(),
+            dimension.as_ref().clone(),
+            (fact_key.clone(), key.clone()),
             shuffled.hot.clone(),
             shuffled.table_bytes,
         )?;

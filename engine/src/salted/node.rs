@@ -4,34 +4,37 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::common::{DFSchema, DFSchemaRef, Result, ScalarValue, plan_err};
+use datafusion::common::{Column, DFSchema, DFSchemaRef, Result, ScalarValue, plan_err};
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
 
-/// A LEFT JOIN of a log with a dimension by the dimension's first column, a key that occurs once.
-/// Output: the log's columns, then the dimension's, which are null where nothing matched.
+/// A LEFT JOIN of a log with a dimension. Output: the log's columns, then the dimension's, which are
+/// null where nothing matched.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SaltedJoinNode {
     log: LogicalPlan,
     dimension: LogicalPlan,
     fact_key: Expr,
+    /// By its name: rules may put other columns before it.
+    dimension_key: Column,
     hot: Vec<ScalarValue>,
     table_bytes: usize,
     schema: DFSchemaRef,
 }
 
 impl SaltedJoinNode {
-    /// Plans a join. `hot` are the log's most frequent keys; `table_bytes` is what a code table of
+    /// Plans a join by an expression over the log and a column of the dimension. `hot` are the log's most frequent keys; `table_bytes` is what a code table of
     /// the dimension would take, for the skew report.
     ///
     /// # Errors
-    /// If both sides have a column of the same name.
+    /// If both sides have a column of the same name, or the dimension lacks its key.
     pub fn try_new(
         log: LogicalPlan,
         dimension: LogicalPlan,
-        fact_key: Expr,
+        (fact_key, dimension_key): (Expr, Column),
         hot: Vec<ScalarValue>,
         table_bytes: usize,
     ) -> Result<Self> {
+        dimension.schema().index_of_column(&dimension_key)?;
         let of_log = log.schema().iter();
         let of_log = of_log.map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field)));
         let of_dimension = dimension.schema().iter().map(|(qualifier, field)| {
@@ -44,6 +47,7 @@ impl SaltedJoinNode {
             log,
             dimension,
             fact_key,
+            dimension_key,
             hot,
             table_bytes,
             schema,
@@ -65,6 +69,11 @@ impl SaltedJoinNode {
         &self.fact_key
     }
 
+    /// The place of the dimension's key among its columns.
+    pub(super) fn dimension_key(&self) -> Result<usize> {
+        self.dimension.schema().index_of_column(&self.dimension_key)
+    }
+
     pub(super) fn hot(&self) -> &[ScalarValue] {
         &self.hot
     }
@@ -76,7 +85,10 @@ impl SaltedJoinNode {
 
 impl PartialOrd for SaltedJoinNode {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        let parts = |node: &Self| (node.fact_key.clone(), node.hot.clone(), node.table_bytes);
+        let parts = |node: &Self| {
+            let keys = (node.fact_key.clone(), node.dimension_key.clone());
+            (keys, node.hot.clone(), node.table_bytes)
+        };
         let inputs = self.log.partial_cmp(&other.log)?;
         let inputs = inputs.then(self.dimension.partial_cmp(&other.dimension)?);
         Some(inputs.then(parts(self).partial_cmp(&parts(other))?))
@@ -115,8 +127,8 @@ impl UserDefinedLogicalNodeCore for SaltedJoinNode {
             <[LogicalPlan; 2]>::try_from(inputs),
         ) {
             (Ok([fact_key]), Ok([log, dimension])) => {
-                let hot = self.hot.clone();
-                Self::try_new(log, dimension, fact_key, hot, self.table_bytes)
+                let keys = (fact_key, self.dimension_key.clone());
+                Self::try_new(log, dimension, keys, self.hot.clone(), self.table_bytes)
             }
             _ => plan_err!("a salted join has two inputs and a key"),
         }
@@ -131,7 +143,7 @@ impl UserDefinedLogicalNodeCore for SaltedJoinNode {
         for column in self.fact_key.column_refs() {
             log.push(schema.maybe_index_of_column(column)?);
         }
-        let mut dimension = vec![0];
+        let mut dimension = vec![self.dimension_key().ok()?];
         dimension.extend(of_dimension.into_iter().map(|at| at - columns));
         for columns in [&mut log, &mut dimension] {
             columns.sort_unstable();

@@ -34,11 +34,10 @@ pub(crate) fn plan(
     let (log_schema, dimension_schema) = (log.schema(), dimension.schema());
     let props = state.execution_props();
     let fact_key = create_physical_expr(node.fact_key(), node.log_schema(), props, context)?;
-    let dimension_key = Column::new(dimension_schema.field(0).name(), 0);
-    let key_type = common_type(
-        &fact_key.data_type(&log_schema)?,
-        dimension_schema.field(0).data_type(),
-    );
+    let key_at = node.dimension_key()?;
+    let key_field = dimension_schema.field(key_at);
+    let dimension_key = Column::new(key_field.name(), key_at);
+    let key_type = common_type(&fact_key.data_type(&log_schema)?, key_field.data_type());
     let salting = Arc::new(Salting {
         hot: keys_of_type(node.hot(), &key_type),
         salts: salts(state.config().target_partitions(), node.hot().len()) as u32,

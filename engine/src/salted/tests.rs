@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
-use datafusion::common::ScalarValue;
+use datafusion::common::{Column, ScalarValue};
 use datafusion::datasource::MemTable;
 use datafusion::logical_expr::col;
 use datafusion::physical_plan::joins::{HashJoinExec, SortMergeJoinExec};
@@ -37,7 +37,8 @@ async fn plan(session: &Session, hot: Vec<ScalarValue>) -> Arc<dyn ExecutionPlan
         let frame = context.read_table(Arc::new(table)).unwrap();
         frame.into_unoptimized_plan()
     };
-    let join = SaltedJoinNode::try_new(table(log), table(dimension), col("user"), hot, 5 << 29);
+    let keys = (col("user"), Column::from_name("key"));
+    let join = SaltedJoinNode::try_new(table(log), table(dimension), keys, hot, 5 << 29);
     let join = join.unwrap().into_plan();
     context.state().create_physical_plan(&join).await.unwrap()
 }

@@ -9,6 +9,9 @@ use super::{ColumnSketch, Role};
 use crate::error::Result;
 use crate::session::Session;
 
+/// Files of a log in which hot keys are looked for.
+pub const FILES_FOR_HOT_KEYS: usize = 8;
+
 /// Rows that are read, of all partitions together.
 const SAMPLED_ROWS: usize = 1 << 20;
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, RecordBatch};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
@@ -21,9 +20,6 @@ use crate::rank::RankExec;
 /// What operators call the time that they work, besides `elapsed_compute`: scans of files, and
 /// Ballista's writing of what goes to other stages.
 const TIMES: [&str; 3] = ["time_elapsed_processing", "write_time", "repart_time"];
-/// The counters of bytes that come into a task: from files, and, by Ballista's shuffle reader, from
-/// other stages.
-const READ_BYTES: [&str; 2] = ["bytes_scanned", "decoded_bytes"];
 /// Tasks that a report keeps of a stage.
 const KEPT_TASKS: usize = 256;
 
@@ -44,6 +40,7 @@ pub struct TaskWork {
     /// Rows that it read, from files or from other tasks.
     pub rows: u64,
     /// Bytes that it read: of files as they are there, of other tasks' rows as they are in memory.
+    /// Where DataFusion's own operators take in the rows of other tasks they aren't known: 0.
     pub bytes: u64,
     /// Microseconds that it worked.
     pub us: u64,
@@ -165,6 +162,16 @@ fn visit(
     }
 }
 
+/// Whether an operator's input is what other tasks sent: an exchange, or Ballista's reading of another
+/// stage.
+fn takes_in(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    let sent = |input: &Arc<dyn ExecutionPlan>| {
+        let read = input.children().is_empty() && !input.is::<DataSourceExec>();
+        is_exchange(input) || read
+    };
+    plan.children().into_iter().any(sent)
+}
+
 /// Gives each operator that has metrics its own; whether there were enough.
 fn pair<'a>(
     plan: &Arc<dyn ExecutionPlan>,
@@ -196,6 +203,7 @@ fn stage(operators: &[Operator]) -> Option<Stage> {
     let mut taken: BTreeMap<usize, (u64, u64)> = BTreeMap::new();
     for operator in operators {
         let exchange = is_exchange(&operator.plan);
+        let takes_in = takes_in(&operator.plan);
         for metric in operator.metrics.iter() {
             let (Some(partition), value) = (metric.partition(), metric.value()) else {
                 continue;
@@ -213,7 +221,7 @@ fn stage(operators: &[Operator]) -> Option<Stage> {
                 MetricValue::Time { name, time } if TIMES.contains(&name.as_ref()) => {
                     task.us += time.value() as u64 / 1000;
                 }
-                MetricValue::Count { name, count } if READ_BYTES.contains(&name.as_ref()) => {
+                MetricValue::Count { name, count } if name == "bytes_scanned" => {
                     task.bytes += count.value() as u64;
                 }
                 MetricValue::Count { name, count } if name == LEFT_OUT_ROWS => {
@@ -222,7 +230,7 @@ fn stage(operators: &[Operator]) -> Option<Stage> {
                 MetricValue::Count { name, count } if name == INPUT_ROWS => {
                     taken.entry(partition).or_default().0 += count.value() as u64;
                 }
-                MetricValue::Count { name, count } if name == INPUT_BYTES => {
+                MetricValue::Count { name, count } if name == INPUT_BYTES && takes_in => {
                     taken.entry(partition).or_default().1 += count.value() as u64;
                 }
                 _ => {}
@@ -249,16 +257,9 @@ fn stage(operators: &[Operator]) -> Option<Stage> {
 
 /// The counter by which an operator says how many rows it took in.
 pub(crate) const INPUT_ROWS: &str = "rows_taken_in";
-/// The counter by which an operator behind an exchange says how many bytes it took in: exchanges
-/// within a process don't.
+/// The counter by which an operator that may stand behind an exchange says how many bytes it took in:
+/// exchanges don't.
 pub(crate) const INPUT_BYTES: &str = "bytes_taken_in";
-
-/// The bytes of a batch's rows, of buffers that are shared with other batches their part.
-pub(crate) fn batch_bytes(batch: &RecordBatch) -> usize {
-    let columns = batch.columns().iter();
-    let bytes = columns.map(|column| column.to_data().get_slice_memory_size().unwrap_or(0));
-    bytes.sum()
-}
 
 fn name(operators: &[Operator]) -> String {
     let mut plans = operators.iter().map(|operator| &operator.plan);

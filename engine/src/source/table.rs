@@ -69,7 +69,7 @@ pub struct SourceTable {
 pub(crate) struct ShuffledKey {
     /// The dimension's column.
     pub(crate) column: String,
-    /// The most frequent keys of the log that is joined with it.
+    /// The most frequent keys of the logs that are joined with it.
     pub(crate) hot: Vec<ScalarValue>,
     /// About what the code table would take.
     pub(crate) table_bytes: usize,
@@ -225,8 +225,17 @@ impl SourceTable {
     }
 
     /// The same table, of which is known that it takes too much as a code table by a key.
+    /// What is hot in one log may be so in another: what is hot besides costs no more than copies.
     pub(crate) fn with_shuffled_key(mut self, key: ShuffledKey) -> Self {
-        self.shuffled_keys.push(key);
+        let mut known = self.shuffled_keys.iter_mut();
+        match known.find(|known| known.column == key.column) {
+            Some(known) => {
+                let new = key.hot.into_iter();
+                let new: Vec<_> = new.filter(|key| !known.hot.contains(key)).collect();
+                known.hot.extend(new);
+            }
+            None => self.shuffled_keys.push(key),
+        }
         self
     }
 
@@ -288,6 +297,12 @@ impl SourceTable {
         let mut place = 0..;
         self.files.retain(|_| place.next().is_some_and(&keep));
         self
+    }
+
+    /// At most so many of the files, evenly chosen.
+    pub fn sample(self, files: usize) -> Self {
+        let step = self.files.len().div_ceil(files.max(1)).max(1);
+        self.retain(|place| place % step == 0)
     }
 
     /// The same columns without any row.

@@ -71,12 +71,15 @@ async fn a_task_without_enough_memory_fails_clearly() {
 async fn a_join_without_enough_memory_is_sorted() {
     let folder = tempfile::tempdir().unwrap();
     let session = session(folder.path()).await;
-    let large = "SELECT count(*) FROM clicks a JOIN clicks b
-        ON repeat(a.page, 200) || a.\"user\" = repeat(b.page, 200) || b.\"user\"";
+    // Of a task's part each side as a hash table takes more than its slot has.
+    let side = "(SELECT \"user\" * 100000 + bytes * 16 + unnest(range(0, 16)) AS k, bytes AS b, \"user\" AS u
+        FROM clicks)";
+    let large =
+        &format!("SELECT count(*), sum(l.b - r.u) FROM {side} l JOIN {side} r ON l.k = r.k");
     let expected = rows(&session, large).await.unwrap();
     let (there, cluster) = cluster(&session, None).await;
     let mut small = options(cluster.address().to_string(), folder.path());
-    small.memory_bytes = Some(64 << 20);
+    small.memory_bytes = Some(40 << 20);
     spawn(small);
     until_executors(&cluster, 1).await;
     let plan = plan(&there, large).await;

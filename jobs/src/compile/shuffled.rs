@@ -9,7 +9,7 @@ use datafusion::prelude::DataFrame;
 use rankmill_engine::Session;
 use rankmill_engine::fused::{KeySpec, MeasureSpec, table_bytes};
 use rankmill_engine::salted::SaltedJoinNode;
-use rankmill_engine::skew::hot_keys;
+use rankmill_engine::skew::{FILES_FOR_HOT_KEYS, hot_keys};
 use rankmill_engine::source::SourceTable;
 
 use super::lookup::CompiledLookup;
@@ -17,8 +17,6 @@ use super::{Compiler, is_text};
 use crate::error::Result;
 use crate::inputs::{Input, Inputs};
 
-/// Files of the log in which hot keys are looked for.
-const SAMPLED_FILES: usize = 8;
 /// Bytes of a row of text files, which don't tell how many rows they have.
 const TEXT_ROW_BYTES: u64 = 16;
 
@@ -51,8 +49,7 @@ impl Compiler<'_> {
         key: &str,
     ) -> Result<Vec<ScalarValue>> {
         let table = input.open(session, self.job, dates).await?;
-        let step = table.files().len().div_ceil(SAMPLED_FILES).max(1);
-        let table = table.retain(|place| place % step == 0);
+        let table = table.sample(FILES_FOR_HOT_KEYS);
         let log = self.log_frame(input, table, &input.days_of_all(dates))?;
         let column = self.column(&input.field, key, &log)?;
         let field = log.schema().field_with_unqualified_name(key);
@@ -97,7 +94,7 @@ impl Compiler<'_> {
         let join = SaltedJoinNode::try_new(
             log.into_unoptimized_plan(),
             compiled.dimension.into_unoptimized_plan(),
-            compiled.fact_key,
+            (compiled.fact_key, key_name(index)),
             hot,
             compiled.table_bytes,
         );
@@ -115,5 +112,9 @@ impl Compiler<'_> {
 
 /// The key of a dimension by the lookup's number.
 fn key_column(index: usize) -> Expr {
-    Expr::Column(Column::new_unqualified(format!("__k{index}")))
+    Expr::Column(key_name(index))
+}
+
+fn key_name(index: usize) -> Column {
+    Column::new_unqualified(format!("__k{index}"))
 }

@@ -192,10 +192,11 @@ fn keys_that_footers_deny_are_found() {
         at.map_or_else(|| "unknown".to_owned(), region)
     };
     for name in keys.iter().map(of).collect::<BTreeSet<_>>() {
-        let rows = keys.iter().filter(|key| of(key) == name);
-        let known: Vec<i64> = rows.clone().copied().flatten().collect();
+        let rows: Vec<_> = keys.iter().filter(|key| of(key) == name).collect();
+        let known: Vec<i64> = rows.iter().copied().copied().flatten().collect();
         let people = known.iter().collect::<BTreeSet<_>>().len();
-        expected.push((name, rows.count() as i64, people as i64, known.len() as i64));
+        let counts = [rows.len(), people, known.len()].map(|count| count as i64);
+        expected.push((name, counts[0], counts[1], counts[2]));
     }
     let regions: Vec<String> = (0..people.len()).map(region).collect();
     for (log_claim, claim) in CLAIMS.into_iter().zip(CLAIMS.into_iter().cycle().skip(3)) {

@@ -230,7 +230,11 @@ impl Lake {
     pub(crate) fn write(&self, file: &str, columns: &[(&str, ArrayRef)], row_group_rows: usize) {
         let fields: Vec<Field> = columns
             .iter()
-            .map(|(name, array)| Field::new(*name, array.data_type().clone(), true))
+            .map(|(name, array)| {
+                // Columns without nulls are required ones.
+                let nullable = array.null_count() > 0;
+                Field::new(*name, array.data_type().clone(), nullable)
+            })
             .collect();
         let schema = Arc::new(Schema::new(fields));
         let arrays = columns.iter().map(|(_, array)| Arc::clone(array)).collect();

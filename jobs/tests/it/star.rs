@@ -1,5 +1,9 @@
 //! SQL specs that join a log with dimensions: the same results with and without the fused lookups.
 
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, Int64Array, StructArray};
+use datafusion::arrow::datatypes::{DataType, Field};
 use proptest::prelude::*;
 use rankmill_engine::JOINS_SORTED;
 
@@ -174,7 +178,10 @@ fn is_joined(job: &Job) -> bool {
 
 /// Of an explanation: whether the fused aggregation has lookups.
 fn looks_up(job: &Job) -> bool {
-    let plan = job.explain(1).unwrap();
+    looked_up(&job.explain(1).unwrap())
+}
+
+fn looked_up(plan: &str) -> bool {
     plan.lines()
         .any(|line| line.contains("FusedExec") && !line.contains("lookups=0"))
 }
@@ -277,70 +284,175 @@ fn keys_that_occur_twice_are_joined() {
     assert!(looks_up(&job) && !is_joined(&job));
 }
 
+/// The rows of a job; none if it failed, as some do for some rows.
+fn published(job: &Job) -> Option<Vec<Vec<Value>>> {
+    job.run(&[1]).ok().map(|_| job.rows(1))
+}
+
+const OF_LARGE: &str = "version: 1
+name: test
+sources:
+  t: { path: '{lake}/t/', date: { partition: date } }
+  d: { path: '{lake}/d/' }
+  p: { path: '{lake}/p.parquet' }
+sql: >
+  {sql}
+output: { path: '{lake}/out/' }
+";
+
+/// An outer dimension too large for a table, over an aggregation with a small one of many files; one
+/// dimension by two keys; attributes that are fields of structs, which rules pull out of scans.
+#[test]
+fn keys_are_found_however_the_log_and_the_dimension_are_made() {
+    let lake = Lake::new();
+    let column = |rows: std::ops::Range<i64>, value: fn(i64) -> Option<i64>| {
+        let values = rows.map(|row| Value::int(value(row)));
+        values.collect::<Vec<_>>()
+    };
+    let rows = 0..6_000;
+    let columns = [
+        ("key", ints(&column(rows.clone(), |row| Some(row % 36)))),
+        (
+            "user",
+            ints(&column(rows.clone(), |row| {
+                (row % 7 > 0).then_some(row % 300)
+            })),
+        ),
+        ("other", ints(&column(rows, |row| Some(row * row % 400)))),
+    ];
+    lake.write(&format!("t/date={}/a.parquet", day(0)), &columns, 1_000);
+    for file in 0..12 {
+        let keys = file * 3..(file + 1) * 3;
+        let columns = [
+            ("id", ints(&column(keys.clone(), Some))),
+            ("kind", ints(&column(keys, |key| Some(key % 5)))),
+        ];
+        lake.write(&format!("d/{file}.parquet"), &columns, 10);
+    }
+    let users = 0..300;
+    let bands = ints(&column(users.clone(), |user| Some(user % 4)));
+    let names = texts(&of(&users.clone().collect::<Vec<_>>(), |user| {
+        Value::text(format!("name {}", user % 6))
+    }));
+    let fields = vec![
+        (
+            Arc::new(Field::new("band", DataType::Int64, true)),
+            Arc::clone(&bands),
+        ),
+        (Arc::new(Field::new("name", DataType::Utf8, true)), names),
+    ];
+    let info: ArrayRef = Arc::new(StructArray::from(fields));
+    let columns = [
+        ("id", ints(&column(users, Some))),
+        ("band", bands),
+        ("info", info),
+    ];
+    lake.write("p.parquet", &columns, 100);
+    // Of the three dimensions only the one of few keys fits.
+    let some = 1_000;
+    for (sql, salted, looked) in [
+        (
+            "SELECT p.band, s.kind, count(*) AS n, max(s.n) AS m FROM
+               (SELECT t.user, d.kind, count(*) AS n FROM t JOIN d ON t.key = d.id GROUP BY t.user, d.kind) s
+             JOIN p ON s.user = p.id GROUP BY p.band, s.kind",
+            true,
+            true,
+        ),
+        (
+            "SELECT a.band AS a, b.band AS b, count(*) AS n FROM t JOIN p a ON t.user = a.id
+             LEFT JOIN p b ON t.other = b.id GROUP BY a.band, b.band",
+            true,
+            false,
+        ),
+        // Stays as it is: what is pulled out isn't a column.
+        (
+            "SELECT p.info['name'] AS name, count(*) AS n FROM t JOIN p ON t.user = p.id GROUP BY name
+             UNION ALL SELECT CAST(p.band AS VARCHAR) AS name, count(*) AS n FROM t JOIN p ON t.user = p.id
+             GROUP BY p.band",
+            false,
+            false,
+        ),
+    ] {
+        let yaml = OF_LARGE.replace("{sql}", sql);
+        let job = |table_bytes| {
+            let job = Job::new(&lake, &yaml).forced();
+            job.limited(2, table_bytes, None)
+        };
+        let rows = |table_bytes| {
+            let job = job(table_bytes);
+            job.run(&[0]).unwrap();
+            job.rows(0)
+        };
+        for table_bytes in [some, 0] {
+            let plan = job(table_bytes).explain(0).unwrap();
+            assert_eq!(plan.contains("SaltExec"), salted, "{sql}\n{plan}");
+            assert_eq!(looked_up(&plan), looked && table_bytes > 0, "{plan}");
+            // Before any table is built from all files.
+            let found = rows(table_bytes);
+            assert!(found == rows(usize::MAX), "{sql} {table_bytes}: {found:?}\n{plan}");
+        }
+    }
+}
+
 const LARGE: &str = "version: 1
 name: test
 sources:
   t: { path: '{lake}/t/', date: { partition: date } }
   d: { path: '{lake}/d.parquet' }
 sql: >
-  SELECT d.v % 5 AS k, count(*) AS n, sum(t.v + d.w) AS s, max(d.x) AS x
+  SELECT d.v % 5 AS k, count(*) AS n, sum(t.v + d.w) AS s, max(d.x) AS x, min(t.w - t.x) AS y
   FROM t JOIN d ON t.key = d.key GROUP BY k
 output: { path: '{lake}/out/' }
 ";
 
-/// Neither side fits the memory as a hash table.
+/// Less than either side takes as a hash table, but enough for two tasks that sort both.
+const LITTLE: usize = 32 << 20;
+
 #[test]
 fn joins_that_do_not_fit_are_sorted() {
-    const ROWS: i64 = 400_000;
+    const ROWS: i64 = 800_000;
     let (lake, keys) = (Lake::new(), ROWS / 2);
     let column = |value: fn(i64) -> i64| {
-        let values = (0..ROWS).map(|row| Value::int(Some(value(row))));
-        ints(&values.collect::<Vec<_>>())
+        let values = (0..ROWS).map(value);
+        Arc::new(Int64Array::from_iter_values(values)) as ArrayRef
     };
+    let v = |row: i64| row * row % 1_000_003;
+    let w = |row: i64| -row;
+    let x = |row: i64| row ^ 0x5555;
+    let others = [("v", column(v)), ("w", column(w)), ("x", column(x))];
     // Each key occurs twice in both.
-    let key = |row: i64| row * 7 % (ROWS / 2) * 1_000;
-    let columns = [("key", column(key)), ("v", column(|row| row % 1_000_003))];
-    lake.write(&format!("t/date={}/a.parquet", day(0)), &columns, 50_000);
-    let columns = [
-        ("key", column(|row| row % (ROWS / 2) * 1_000)),
-        ("v", column(|row| row * row)),
-        ("w", column(|row| -row)),
-        ("x", column(|row| row ^ 0x5555)),
-    ];
-    lake.write("d.parquet", &columns, 50_000);
-    let mut expected = [(0i128, 0i128, 0i128); 5];
+    let key = [("key", column(|row| row * 7 % (ROWS / 2) * 1_000))];
+    let of_log = [&key[..], &others].concat();
+    lake.write(&format!("t/date={}/a.parquet", day(0)), &of_log, 50_000);
+    let key = [("key", column(|row| row % (ROWS / 2) * 1_000))];
+    lake.write("d.parquet", &[&key[..], &others].concat(), 50_000);
+    let mut expected = vec![(0, 0, i64::MIN, i64::MAX); 5];
     for row in 0..ROWS {
         let at = row * 7 % keys;
         for other in [at, at + keys] {
-            let (n, s, x) = &mut expected[(other * other % 5) as usize];
+            let (n, s, most, least) = &mut expected[(v(other) % 5) as usize];
             *n += 1;
-            *s += i128::from(row % 1_000_003 - other);
-            *x = (*x).max(i128::from(other ^ 0x5555));
+            *s += v(row) + w(other);
+            *most = x(other).max(*most);
+            *least = (w(row) - x(row)).min(*least);
         }
     }
-    let expected = (0..).zip(expected).filter(|(_, (n, ..))| *n > 0);
-    let expected = expected.map(|(k, (n, s, x))| [k, n, s, x].map(Value::Int).to_vec());
+    let expected = (0..).zip(expected);
+    let expected = expected.map(|(k, (n, s, most, least))| {
+        let row = [k, n, s, most, least];
+        row.map(|number| Value::Int(number.into())).to_vec()
+    });
     let expected: Vec<Vec<Value>> = expected.collect();
-    for threads in [1, 2] {
+    for memory_bytes in [Some(LITTLE), None] {
         let job = Job::new(&lake, LARGE).forced();
-        let job = job.limited(threads, usize::MAX, Some(LITTLE));
+        let job = job.limited(2, usize::MAX, memory_bytes);
         let report = job.run(&[0]).unwrap();
-        let said = &report.skew.decisions;
-        assert!(said.iter().any(|said| said == JOINS_SORTED), "{said:?}");
-        assert_eq!(job.rows(0), expected);
+        let mut said = report.skew.decisions.iter();
+        let is_sorted = said.any(|said| said == JOINS_SORTED);
+        assert_eq!(is_sorted, memory_bytes.is_some(), "{:?}", report.skew);
+        assert_eq!(job.rows(0), expected, "{memory_bytes:?}");
     }
-    let report = Job::new(&lake, LARGE).forced().run(&[0]).unwrap();
-    assert!(
-        !report
-            .skew
-            .decisions
-            .iter()
-            .any(|said| said == JOINS_SORTED)
-    );
 }
-
-/// Less than the keys and values of a side take.
-const LITTLE: usize = 12 << 20;
 
 proptest! {
     #![proptest_config(config(40, 5))]
@@ -370,21 +482,20 @@ proptest! {
         clicks in clicks(),
         items in items(),
         twice: bool,
-        query in prop::sample::select(FUSED.to_vec()),
+        query in prop::sample::select([&FUSED[..], &JOINED[..]].concat()),
         (threads, memory_bytes) in prop::sample::select(vec![
             (1usize, None), (2, None), (3, None), (2, Some(128 << 20)),
         ]),
     ) {
         let lake = Lake::new();
         write(&lake, &clicks, &items, twice);
-        let rows = |table_bytes| {
+        let job = |table_bytes| {
             let job = Job::new(&lake, &yaml(query)).forced();
-            let job = job.limited(threads, table_bytes, memory_bytes);
-            let ran = job.run(&[1]);
-            ran.map_err(|e| TestCaseError::fail(format!("{query}: {e:?}")))?;
-            Ok::<_, TestCaseError>(job.rows(1))
+            job.limited(threads, table_bytes, memory_bytes)
         };
-        prop_assert_eq!(rows(0)?, rows(usize::MAX)?, "{}", query);
+        let salted = job(0).explain(1).unwrap().contains("SaltExec");
+        prop_assert_eq!(salted, FUSED.contains(&query), "{}", query);
+        prop_assert_eq!(published(&job(0)), published(&job(usize::MAX)), "{}", query);
     }
 
     /// What is computed anew where a hash table took more memory than there is.
@@ -392,20 +503,17 @@ proptest! {
     fn sorted_joins_give_what_hashed_ones_give(
         clicks in clicks(),
         items in items(),
-        twice: bool,
         query in prop::sample::select([&FUSED[..], &JOINED[..]].concat()),
         threads in 1..4usize,
     ) {
         let lake = Lake::new();
-        write(&lake, &clicks, &items, twice);
-        let published = |job: Job| match job.run(&[1]) {
-            Ok(_) => Ok(job.rows(1)),
-            // Some fail for some rows.
-            Err(error) => Err(error.is_usage()),
-        };
-        let hashed = published(Job::new(&lake, &yaml(query)).forced().split(threads, 16));
-        let sorted = Job::new(&lake, &yaml(query)).forced().split(threads, 16);
-        let sorted = published(sorted.with_sorted_joins());
-        prop_assert_eq!(hashed, sorted, "{}", query);
+        // So that no join becomes a lookup.
+        write(&lake, &clicks, &items, true);
+        let job = || Job::new(&lake, &yaml(query)).forced().split(threads, 16);
+        let (hashed, sorted) = (job(), job().with_sorted_joins());
+        let plan = sorted.explain(1).unwrap();
+        let merges = plan.contains("SortMergeJoinExec") && !plan.contains("HashJoinExec");
+        prop_assert!(merges, "{}", plan);
+        prop_assert_eq!(published(&hashed), published(&sorted), "{}", query);
     }
 }

@@ -149,14 +149,14 @@ impl Cluster {
         sorted: bool,
     ) -> Result<Option<(Arc<SessionContext>, Arc<dyn ExecutionPlan>)>> {
         let least = self.options.partitions_per_slot.max(1);
-        let mut config = ballista_settings(session.context().copied_config());
-        if sorted {
-            config = sorted_joins(config);
-        }
+        let config = ballista_settings(session.context().copied_config());
         let mut reasons = Vec::new();
         for config in [config.clone(), without_collected_sides(config)] {
             let planned = async |partitions| {
-                let config = config.clone().with_target_partitions(partitions);
+                let mut config = config.clone().with_target_partitions(partitions);
+                if sorted {
+                    config = sorted_joins(config);
+                }
                 let adaptive = self.options.planner == Planner::Adaptive;
                 let config = config.set_bool(BALLISTA_ADAPTIVE_PLANNER_ENABLED, adaptive);
                 let state = session.state_with(config)?;

@@ -10,7 +10,7 @@ use rankmill_scheduler::cluster::Planner;
 use crate::check::{check, config};
 use crate::cluster::{cluster_of_two, cluster_with_memory};
 use crate::job::{Job, block_on};
-use crate::lake::{Kind, Lake, Value};
+use crate::lake::{Kind, Lake, Value, texts};
 use crate::layout::layout;
 use crate::scenario::scenario;
 
@@ -45,9 +45,9 @@ lookups:
 ranking:
   item: item
   per: [date, band]
-  measures: { visitors: count(distinct user), clicks: count(*) }
+  measures: { visitors: count(distinct user), clicks: count(*), first: min(note) }
   order_by: [visitors, clicks]
-  top: 1000000
+  top: 10
 output: { path: '{lake}/out/' }
 ";
 
@@ -60,11 +60,16 @@ fn clicks(day: i64) -> Vec<Click> {
         let user = (n * 7_919 + day * 31) % 50_021;
         let item = match n % 2 {
             0 => 1 << 33,
-            _ => n * n % 9_973 - 5_000,
+            _ => n * n % 29_989 - 5_000,
         };
         (if n % 13 == 0 { -user } else { user }, item)
     };
-    (0..60_000).map(click).collect()
+    (0..30_000).map(click).collect()
+}
+
+/// A text that is long, so that groups take much memory, and comes in the order of users.
+fn note(user: i64) -> Value {
+    Value::text(format!("{:03000}", user + 100_000))
 }
 
 /// What the users' bands are, in one generation of the dimension.
@@ -102,12 +107,15 @@ fn expected(day: i64, generation: i64) -> Vec<Vec<Value>> {
     }
     let mut rows: Vec<_> = groups
         .into_iter()
-        .map(|((band, item), (users, clicks))| (band, Reverse(users.len()), Reverse(clicks), item))
+        .map(|((band, item), (users, clicks))| {
+            let first = users.first().copied().unwrap_or_default();
+            (band, Reverse(users.len()), Reverse(clicks), item, first)
+        })
         .collect();
     rows.sort();
     let (mut rank, mut of) = (0, String::new());
     let rows = rows.into_iter();
-    let rows = rows.map(|(band, Reverse(visitors), Reverse(clicks), item)| {
+    let rows = rows.filter_map(|(band, Reverse(visitors), Reverse(clicks), item, first)| {
         rank = if band == of { rank + 1 } else { 1 };
         of.clone_from(&band);
         let numbers = [rank, item.into(), visitors as i128, clicks].map(Value::Int);
@@ -116,7 +124,8 @@ fn expected(day: i64, generation: i64) -> Vec<Vec<Value>> {
             Value::text(band),
         ];
         row.extend(numbers);
-        row
+        row.push(note(first));
+        (rank <= 10).then_some(row)
     });
     rows.collect()
 }
@@ -125,7 +134,7 @@ fn expected(day: i64, generation: i64) -> Vec<Vec<Value>> {
 /// written anew between two runs, while executors keep the table of the old one.
 #[test]
 fn short_memory_and_new_dimensions_give_the_same_rankings() {
-    const MEMORY: u64 = 12 << 20;
+    const MEMORY: u64 = 16 << 20;
     let folder = tempfile::tempdir().unwrap();
     for planner in [Planner::Static, Planner::Adaptive] {
         let session = Session::new(&SessionOptions::default()).unwrap();
@@ -134,8 +143,10 @@ fn short_memory_and_new_dimensions_give_the_same_rankings() {
         let session = session.with_compute(cluster);
         let lake = Lake::new();
         for day in [0, 1] {
-            for (file, clicks) in clicks(day).chunks(20_000).enumerate() {
+            for (file, clicks) in clicks(day).chunks(10_000).enumerate() {
+                let notes = clicks.iter().map(|c| note(c.0));
                 let columns = [
+                    ("note", texts(&notes.collect::<Vec<_>>())),
                     ("user", Kind::Int64.array(&ints(clicks.iter().map(|c| c.0)))),
                     ("item", Kind::Int64.array(&ints(clicks.iter().map(|c| c.1)))),
                 ];

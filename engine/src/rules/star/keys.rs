@@ -7,18 +7,14 @@ use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, Result, ScalarValue};
 use datafusion::datasource::{provider_as_source, source_as_provider};
-use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::prelude::DataFrame;
 
-use super::{base_column, key_column, sides};
+use super::{base_column, has_subquery, key_column, sides};
 use crate::fused::{FusedNode, repeated_keys, table_bytes};
 use crate::session::Session;
-use crate::skew::hot_keys;
+use crate::skew::{FILES_FOR_HOT_KEYS, hot_keys};
 use crate::source::{ShuffledKey, SourceTable};
-
-/// The log's files in which hot keys are looked for.
-const SAMPLED_FILES: usize = 8;
 
 /// The plan with tables that know which of their columns are keys that occur once, and by which of them
 /// they are too large for a code table, as far as a join may profit from it. Reads the keys of
@@ -42,20 +38,32 @@ pub async fn with_known_keys(session: &Session, plan: LogicalPlan) -> Result<Log
     let mut known = Vec::new();
     // Keys are held in memory twice: to look for repeated ones, and with their attributes.
     let mut bytes_left = session.table_limit() / 2;
+    let mut seen: Vec<(String, String, Option<usize>)> = Vec::new();
     for dimension in dimensions(&assumed)? {
-        let Dimension { table, column, .. } = &dimension;
+        let FusedDimension { table, column, .. } = &dimension;
         let Some(bytes) = key_bytes(table, column) else {
             continue;
         };
-        if bytes > bytes_left {
-            if let Ok(hot) = hot_keys_of(session, &dimension).await {
-                known.push(dimension.shuffled(hot, bytes));
+        let identity = table.identity();
+        let mut decided = seen.iter();
+        let decided = decided.find(|(other, key, _)| *other == identity && key == column);
+        let too_large = match decided {
+            Some((_, _, too_large)) => *too_large,
+            None => {
+                let too_large = Some(bytes).filter(|bytes| *bytes > bytes_left);
+                seen.push((identity, column.clone(), too_large));
+                if too_large.is_none() {
+                    bytes_left -= bytes;
+                    if is_unique(session, table, column).await {
+                        known.push(Known::unique((table.clone(), column.clone())));
+                    }
+                }
+                too_large
             }
-            continue;
-        }
-        bytes_left -= bytes;
-        if is_unique(session, table, column).await {
-            known.push(Known::unique((dimension.table, dimension.column)));
+        };
+        if let Some(bytes) = too_large {
+            let hot = hot_keys_of(session, &dimension).await;
+            known.push(dimension.shuffled(hot, bytes));
         }
     }
     with_keys(plan, &known)
@@ -80,7 +88,7 @@ impl Known {
 }
 
 /// A dimension of a fused aggregation.
-struct Dimension {
+struct FusedDimension {
     table: SourceTable,
     /// Its key.
     column: String,
@@ -89,7 +97,7 @@ struct Dimension {
     fact_key: Expr,
 }
 
-impl Dimension {
+impl FusedDimension {
     fn shuffled(self, hot: Vec<ScalarValue>, table_bytes: usize) -> Known {
         let what = Key::Shuffled(ShuffledKey {
             column: self.column,
@@ -101,22 +109,41 @@ impl Dimension {
     }
 }
 
-/// The most frequent keys in a sample of a dimension's log.
-async fn hot_keys_of(session: &Session, dimension: &Dimension) -> Result<Vec<ScalarValue>> {
-    let sampled = with_tables(dimension.log.clone(), |table| {
-        let step = table.files().len().div_ceil(SAMPLED_FILES).max(1);
-        Some(table.clone().retain(|place| place % step == 0))
-    })?;
-    let keys = LogicalPlanBuilder::from(sampled)
-        .project([dimension.fact_key.clone()])?
-        .build()?;
+/// The most frequent keys in a sample of a dimension's log. None where the log is more than a table of
+/// which rows are left out: that would have to be computed first, or can't be sampled.
+async fn hot_keys_of(session: &Session, dimension: &FusedDimension) -> Vec<ScalarValue> {
+    if !is_plain(&dimension.log) {
+        return Vec::new();
+    }
+    let keys = with_tables(dimension.log.clone(), |table| {
+        Some(table.clone().sample(FILES_FOR_HOT_KEYS))
+    });
+    let keys = keys.and_then(|log| {
+        let keys = LogicalPlanBuilder::from(log).project([dimension.fact_key.clone()])?;
+        keys.build()
+    });
+    let Ok(keys) = keys else {
+        return Vec::new();
+    };
     let frame = DataFrame::new(session.context().state(), keys);
-    let hot = hot_keys(session, frame).await;
-    hot.map_err(|e| DataFusionError::External(Box::new(e)))
+    // A key that isn't found costs time only.
+    hot_keys(session, frame).await.unwrap_or_default()
+}
+
+/// Whether a plan is one scan, of which rows are left out or columns computed.
+fn is_plain(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::TableScan(_) => true,
+        LogicalPlan::Filter(_) | LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) => {
+            let subqueries = plan.expressions().iter().any(has_subquery);
+            !subqueries && plan.inputs().into_iter().all(is_plain)
+        }
+        _ => false,
+    }
 }
 
 /// The tables that an optimized plan has as dimensions.
-fn dimensions(plan: &LogicalPlan) -> Result<Vec<Dimension>> {
+fn dimensions(plan: &LogicalPlan) -> Result<Vec<FusedDimension>> {
     let mut found = Vec::new();
     plan.apply_with_subqueries(|node| {
         if let LogicalPlan::Extension(extension) = node
@@ -125,7 +152,7 @@ fn dimensions(plan: &LogicalPlan) -> Result<Vec<Dimension>> {
             for (spec, dimension) in fused.lookups() {
                 let key = Column::from(dimension.schema().qualified_field(0));
                 let base = base_column(dimension, &key)?;
-                found.extend(base.map(|(table, column)| Dimension {
+                found.extend(base.map(|(table, column)| FusedDimension {
                     table,
                     column,
                     log: fused.log().clone(),
