@@ -14,6 +14,9 @@ use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
 /// States that are fetched before they are added to.
 const FETCHED: usize = 32;
 
+/// Rows of each group until its heap is counted again.
+const ROWS_PER_COUNT: usize = 4;
+
 /// What is kept for one group. Merging must be associative and commutative to the bit.
 pub(super) trait GroupState: Default + Send + Sync + 'static {
     type Input: ArrowPrimitiveType;
@@ -55,7 +58,9 @@ pub(super) fn state_field(name: &str, function: &str) -> FieldRef {
 pub(super) struct Groups<S: GroupState> {
     states: Vec<S>,
     heap_bytes: usize,
+    /// Rows added, and groups there were, since and when the heap was counted.
     rows_since_count: usize,
+    groups_counted: usize,
     output_type: DataType,
     params: S::Params,
 }
@@ -66,6 +71,7 @@ impl<S: GroupState> Groups<S> {
             states: Vec::new(),
             heap_bytes: 0,
             rows_since_count: 0,
+            groups_counted: 0,
             output_type,
             params,
         }
@@ -82,12 +88,20 @@ impl<S: GroupState> Groups<S> {
         Arc::new(builder.finish())
     }
 
-    /// Recounts the heap once per as many rows as there are groups: at a constant cost per row.
+    /// The heap is counted with the next rows.
+    fn take(&mut self, emit_to: EmitTo) -> Vec<S> {
+        self.groups_counted = 0;
+        emit_to.take_needed(&mut self.states)
+    }
+
+    /// Recounts the heap when the groups have doubled, or once in so many rows for each: a state's heap
+    /// lies anywhere, so that looking at it costs as much as adding a row.
     fn count_heap_after(&mut self, rows: usize) {
         self.rows_since_count += rows;
-        if self.rows_since_count >= self.states.len() {
+        let groups = self.states.len();
+        if groups >= 2 * self.groups_counted || self.rows_since_count >= ROWS_PER_COUNT * groups {
             self.heap_bytes = self.states.iter().map(S::heap_bytes).sum();
-            self.rows_since_count = 0;
+            (self.rows_since_count, self.groups_counted) = (0, groups);
         }
     }
 }
@@ -128,7 +142,7 @@ impl<S: GroupState> GroupsAccumulator for Groups<S> {
     }
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
-        let states = emit_to.take_needed(&mut self.states);
+        let states = self.take(emit_to);
         let results = states
             .iter()
             .map(|state| state.finish(&self.params))
@@ -138,7 +152,7 @@ impl<S: GroupState> GroupsAccumulator for Groups<S> {
     }
 
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
-        let states = emit_to.take_needed(&mut self.states);
+        let states = self.take(emit_to);
         Ok(vec![Self::encode(&states)])
     }
 

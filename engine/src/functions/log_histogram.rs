@@ -9,6 +9,8 @@
 const SHIFT: u32 = 46;
 /// Values wait here before they are sorted into the buckets.
 const MIN_PENDING: usize = 64;
+/// There is room for so many at first: it grows often otherwise, in groups of few values.
+const FIRST_PENDING: usize = 16;
 /// A window has at most so many buckets for each that is in use, and so takes at most four times
 /// the memory of a list of these.
 const BUCKETS_PER_USED: usize = 16;
@@ -68,7 +70,12 @@ impl LogHistogram {
 
     #[cold]
     fn put_off(&mut self, bucket: i32) {
-        let beside = self.beside.get_or_insert_default();
+        let beside = self.beside.get_or_insert_with(|| {
+            Box::new(Beside {
+                buckets: Vec::new(),
+                pending: Vec::with_capacity(FIRST_PENDING),
+            })
+        });
         beside.pending.push(bucket);
         if beside.pending.len() >= MIN_PENDING.max(beside.buckets.len()) {
             self.settle();
@@ -102,8 +109,7 @@ impl LogHistogram {
     /// The value at rank ⌈q·n⌉ (nearest rank, at least 1) of the n values; `None` if n is 0.
     pub fn quantile(&self, q: f64) -> Option<f64> {
         let (low, high) = self.range?;
-        let counted = self.counted();
-        let total: u64 = counted.iter().map(|(_, count)| count).sum();
+        let total = self.total();
         let rank = ((q * total as f64).ceil() as u64).clamp(1, total);
         // The ends are known exactly.
         if rank == 1 {
@@ -112,14 +118,37 @@ impl LogHistogram {
         if rank == total {
             return Some(high);
         }
-        let mut seen = 0;
-        for (bucket, count) in &counted {
-            seen += count;
-            if seen >= rank {
-                return Some(middle_of(*bucket).clamp(low, high));
+        let bucket = self.bucket_at(rank)?;
+        Some(middle_of(bucket).clamp(low, high))
+    }
+
+    /// How many values there are.
+    fn total(&self) -> u64 {
+        let window = self.window.iter().map(|count| u64::from(*count));
+        let beside = self.beside.as_ref().map_or(0, |beside| {
+            let buckets = beside.buckets.iter().map(|(_, count)| count);
+            buckets.sum::<u64>() + beside.pending.len() as u64
+        });
+        window.sum::<u64>() + beside
+    }
+
+    /// The bucket of the value at a rank, from 1 on. Most histograms have only a window, or only few
+    /// values that still wait: of these nothing is allocated.
+    fn bucket_at(&self, rank: u64) -> Option<i32> {
+        let in_window = (self.first..).zip(self.window.iter().map(|count| u64::from(*count)));
+        let Some(beside) = &self.beside else {
+            return at_rank(in_window, rank);
+        };
+        let mut few = [0; MIN_PENDING];
+        let only_pending = self.window.is_empty() && beside.buckets.is_empty();
+        match few.get_mut(..beside.pending.len()) {
+            Some(few) if only_pending => {
+                few.copy_from_slice(&beside.pending);
+                let nth = usize::try_from(rank - 1).ok().filter(|n| *n < few.len())?;
+                Some(*few.select_nth_unstable(nth).1)
             }
+            _ => at_rank(self.counted(), rank),
         }
-        None
     }
 
     /// Writes the state: range, then (bucket, count) pairs, little endian. Empty if no values.
@@ -231,6 +260,17 @@ impl LogHistogram {
             })
         });
     }
+}
+
+/// The bucket of the value at a rank, from 1 on, among those of sorted buckets and their counts.
+fn at_rank(counted: impl IntoIterator<Item = (i32, u64)>, rank: u64) -> Option<i32> {
+    let mut seen = 0;
+    let mut counted = counted.into_iter();
+    let found = counted.find(|(_, count)| {
+        seen += count;
+        seen >= rank
+    });
+    found.map(|(bucket, _)| bucket)
 }
 
 /// Where a bucket lies in a window, if it lies in it: else it is beyond its end.
