@@ -227,14 +227,33 @@ impl Lake {
         self.0.path().to_str().unwrap()
     }
 
+    /// Columns without nulls are required ones.
     pub(crate) fn write(&self, file: &str, columns: &[(&str, ArrayRef)], row_group_rows: usize) {
+        self.write_as(file, columns, row_group_rows, |column| {
+            column.null_count() > 0
+        });
+    }
+
+    /// All columns may have nulls, as in files that others write.
+    pub(crate) fn write_nullable(
+        &self,
+        file: &str,
+        columns: &[(&str, ArrayRef)],
+        row_group_rows: usize,
+    ) {
+        self.write_as(file, columns, row_group_rows, |_| true);
+    }
+
+    fn write_as(
+        &self,
+        file: &str,
+        columns: &[(&str, ArrayRef)],
+        row_group_rows: usize,
+        nullable: impl Fn(&ArrayRef) -> bool,
+    ) {
         let fields: Vec<Field> = columns
             .iter()
-            .map(|(name, array)| {
-                // Columns without nulls are required ones.
-                let nullable = array.null_count() > 0;
-                Field::new(*name, array.data_type().clone(), nullable)
-            })
+            .map(|(name, array)| Field::new(*name, array.data_type().clone(), nullable(array)))
             .collect();
         let schema = Arc::new(Schema::new(fields));
         let arrays = columns.iter().map(|(_, array)| Arc::clone(array)).collect();

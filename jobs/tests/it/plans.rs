@@ -14,7 +14,7 @@ fn lake() -> Lake {
     let small = |kind: Kind| kind.array(&[Value::Int(1)]);
     let at = || timestamps(&[Value::Int(1)], TimeUnit::Microsecond, Some("UTC"));
     let born = dates(&[Value::Int((epoch_day(0) - 9_999).into())]);
-    lake.write(
+    lake.write_nullable(
         &format!("stage/ticket_clicks/date={}/part-0.parquet", day(0)),
         &[
             ("click_id", one()),
@@ -25,7 +25,7 @@ fn lake() -> Lake {
         ],
         1,
     );
-    lake.write(
+    lake.write_nullable(
         &format!("stage/web_logs/date={}/part-0.parquet", day(0)),
         &[
             ("request_id", one()),
@@ -37,8 +37,8 @@ fn lake() -> Lake {
         1,
     );
     let users = [("user_id", one()), ("birth_date", born), ("gender", text())];
-    lake.write("dim/users/part-0.parquet", &users, 1);
-    lake.write(
+    lake.write_nullable("dim/users/part-0.parquet", &users, 1);
+    lake.write_nullable(
         "dim/performances/part-0.parquet",
         &[
             ("performance_id", small(Kind::Int32)),
