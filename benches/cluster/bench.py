@@ -24,7 +24,6 @@ sys.path.insert(0, str(_HERE.parent / "peers"))
 
 import arguments  # noqa: E402
 import lakes  # noqa: E402
-import processes  # noqa: E402
 import rankmill  # noqa: E402
 import report  # noqa: E402
 from workloads import WORKLOADS, Workload  # noqa: E402

@@ -45,9 +45,7 @@ def run(
     specs = [_spec(workload, question) for question in workload.questions]
 
     def finish(specs: Sequence[str]) -> Finished:
-        command: list[str | Path] = [binary, "run", *specs, *_flags(lake, days, budget)]
-        limits = budget.timeout_seconds, budget.machine_bytes
-        return processes.run(command, *limits, environment)
+        return _finish([binary, "run", *specs, *_flags(lake, days, budget)], budget, environment)
 
     finished, note = finish(specs), ""
     if finished.exit_code == _USAGE and len(specs) > 1:
@@ -73,8 +71,12 @@ def run_one(
     days = workload.days(lakes.days(lake))
     spec = _spec(workload, workload.questions[0])
     command: list[str | Path] = [binary, "run", spec, *_flags(lake, days, budget), *where]
-    finished = processes.run(command, budget.timeout_seconds, budget.machine_bytes, environment)
+    finished = _finish(command, budget, environment)
     return finished, [] if finished.exit_code else _published(workload, lake, days)
+
+
+def _finish(command: Sequence[str | Path], budget: Budget, environment: dict[str, str]) -> Finished:
+    return processes.run(command, budget.timeout_seconds, budget.machine_bytes, environment)
 
 
 def _stages(stdout: str) -> list[Stage]:

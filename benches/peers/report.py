@@ -33,7 +33,7 @@ def write_pair(into: Path, raw: dict[str, Any], page: str) -> None:
     count = 1
     while (name := "results" if count == 1 else f"results-{count}") and (into / f"{name}.md").exists():
         count += 1
-    (into / f"{name}.json").write_text(json.dumps(raw, indent=1) + "\n")
+    (into / f"{name}.json").write_text(json.dumps(raw, indent=1, allow_nan=False) + "\n")
     (into / f"{name}.md").write_text(page)
     print(f"written to {into / name}.md and .json", file=sys.stderr)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Sequence
@@ -91,17 +90,11 @@ def write(
     The JSON has the runs as the binary printed them, so that `--recorded` can take it.
     """
     into = report.folder(day).parent / "scale"
-    into.mkdir(parents=True, exist_ok=True)
-    count = 1
-    while (name := "results" if count == 1 else f"results-{count}") and (into / f"{name}.md").exists():
-        count += 1
     machine = report.machine() if recorded_here else "that of the recorded runs"
     facts = {"date": str(day), "machine": machine, "command": command}
     raw = {**facts, **{kind: [each[kind] for each in cases] for kind in ("predictions", "runs")}}
     head = [f"# Scale on paper, {day}", "", f"Host: {machine}. Command: `{command}`."]
-    (into / f"{name}.json").write_text(json.dumps(raw, indent=1, allow_nan=False) + "\n")
-    (into / f"{name}.md").write_text("\n".join([*head, "", text]) + "\n")
-    print(f"written to {into / name}.md and .json", file=sys.stderr)
+    report.write_pair(into, raw, "\n".join([*head, "", text]) + "\n")
 
 
 def case(run: Run, assumed: Assumptions, predictions: Sequence[Prediction]) -> dict[str, Any]:
