@@ -2,10 +2,10 @@
 
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, JoinType, Result};
-use datafusion::logical_expr::{Expr, ExprSchemable, Join, LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::{Expr, Join, LogicalPlan, LogicalPlanBuilder};
 use datafusion::optimizer::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
-use super::star::{base_column, key_column, sides};
+use super::star::keyed_sides;
 use crate::salted::SaltedJoinNode;
 
 /// `FROM log JOIN d ON log.k = d.key` becomes a [`SaltedJoinNode`] where `d` is known to be too large
@@ -40,28 +40,21 @@ impl OptimizerRule for SaltedJoins {
 }
 
 fn salted(join: &Join) -> Result<Option<LogicalPlan>> {
-    for ((dimension, key), (log, fact_key)) in sides(join) {
-        let same_type = key.get_type(dimension.schema())? == fact_key.get_type(log.schema())?;
-        let Some(key) = key_column(dimension, key)?.filter(|_| same_type) else {
-            continue;
-        };
-        let Some((table, name)) = base_column(dimension, key)? else {
-            continue;
-        };
-        let Some(shuffled) = table.shuffled_key(&name) else {
+    for side in keyed_sides(join)? {
+        let Some(shuffled) = side.table.shuffled_key(&side.column) else {
             continue;
         };
         let node = SaltedJoinNode::try_new(
-            log.as_ref().clone(),
-            dimension.as_ref().clone(),
-            (fact_key.clone(), key.clone()),
+            side.log.as_ref().clone(),
+            side.plan.as_ref().clone(),
+            (side.fact_key.clone(), side.key.clone()),
             shuffled.hot.clone(),
             shuffled.table_bytes,
         )?;
         let mut plan = LogicalPlanBuilder::from(node.into_plan());
         if join.join_type == JoinType::Inner {
             // A dimension's key is null where nothing matched.
-            plan = plan.filter(Expr::Column(key.clone()).is_not_null())?;
+            plan = plan.filter(Expr::Column(side.key.clone()).is_not_null())?;
         }
         let columns: Vec<Column> = join.schema.columns();
         let plan = plan.project(columns.into_iter().map(Expr::Column))?;

@@ -125,24 +125,17 @@ impl Star {
 
     /// The dimension of a join, and its other side.
     fn peeled(&self, join: &Join) -> Result<Option<(Dimension, LogicalPlan)>> {
-        for ((plan, key), (log, fact_key)) in sides(join) {
-            let same_type = key.get_type(plan.schema())? == fact_key.get_type(log.schema())?;
-            let Some(key) = key_column(plan, key)?.filter(|_| same_type) else {
-                continue;
-            };
-            let Some((table, name)) = base_column(plan, key)? else {
-                continue;
-            };
+        for side in keyed_sides(join)? {
             let inner = join.join_type == JoinType::Inner;
-            if table.is_unique(&name) && self.leaves(plan, inner) {
+            if side.table.is_unique(&side.column) && self.leaves(side.plan, inner) {
                 let dimension = Dimension {
-                    plan: plan.as_ref().clone(),
-                    table,
-                    key: key.clone(),
-                    fact_key: fact_key.clone(),
+                    plan: side.plan.as_ref().clone(),
+                    table: side.table,
+                    key: side.key.clone(),
+                    fact_key: side.fact_key.clone(),
                     inner,
                 };
-                return Ok(Some((dimension, log.as_ref().clone())));
+                return Ok(Some((dimension, side.log.as_ref().clone())));
             }
         }
         Ok(None)
@@ -232,11 +225,43 @@ impl Dimension {
     }
 }
 
+/// A side of a join that is a table by a column of it, of which the keys of both sides have the type.
+pub(super) struct KeyedSide<'a> {
+    pub(super) plan: &'a Arc<LogicalPlan>,
+    pub(super) key: &'a Column,
+    /// The table, and its column that the key is.
+    pub(super) table: SourceTable,
+    pub(super) column: String,
+    /// The other side, and its key.
+    pub(super) log: &'a Arc<LogicalPlan>,
+    pub(super) fact_key: &'a Expr,
+}
+
+/// The sides of a join that may be a dimension, in the order in which they are tried.
+pub(super) fn keyed_sides(join: &Join) -> Result<Vec<KeyedSide<'_>>> {
+    let mut found = Vec::new();
+    for ((plan, key), (log, fact_key)) in sides(join) {
+        let same_type = key.get_type(plan.schema())? == fact_key.get_type(log.schema())?;
+        let Some(key) = key_column(plan, key)?.filter(|_| same_type) else {
+            continue;
+        };
+        found.extend(base_column(plan, key)?.map(|(table, column)| KeyedSide {
+            plan,
+            key,
+            table,
+            column,
+            log,
+            fact_key,
+        }));
+    }
+    Ok(found)
+}
+
 /// A side of a join and its key.
-pub(super) type Side<'a> = (&'a Arc<LogicalPlan>, &'a Expr);
+type Side<'a> = (&'a Arc<LogicalPlan>, &'a Expr);
 
 /// The sides of a join on one key: what may be a dimension, and what is the log then.
-pub(super) fn sides(join: &Join) -> Vec<(Side<'_>, Side<'_>)> {
+fn sides(join: &Join) -> Vec<(Side<'_>, Side<'_>)> {
     let plain = join.filter.is_none()
         && !join.null_aware
         && join.null_equality == NullEquality::NullEqualsNothing;
@@ -253,7 +278,7 @@ pub(super) fn sides(join: &Join) -> Vec<(Side<'_>, Side<'_>)> {
 }
 
 /// The column that is a join's key, or is cast to it without two values becoming one.
-pub(super) fn key_column<'a>(plan: &LogicalPlan, key: &'a Expr) -> Result<Option<&'a Column>> {
+fn key_column<'a>(plan: &LogicalPlan, key: &'a Expr) -> Result<Option<&'a Column>> {
     let column = match key {
         Expr::Column(column) => column,
         Expr::Cast(cast) => match cast.expr.as_ref() {
@@ -344,10 +369,7 @@ fn has_subquery(expr: &Expr) -> bool {
 }
 
 /// The table and the column that a plan's column comes from, where rows are only left out between.
-pub(super) fn base_column(
-    plan: &LogicalPlan,
-    column: &Column,
-) -> Result<Option<(SourceTable, String)>> {
+fn base_column(plan: &LogicalPlan, column: &Column) -> Result<Option<(SourceTable, String)>> {
     match plan {
         LogicalPlan::TableScan(scan) if scan.fetch.is_none() => {
             let provider = source_as_provider(&scan.source)?;
