@@ -24,14 +24,14 @@ use prost::Message;
 use crate::fused::FusedExec;
 use crate::fused::wire::{self, FusedMessage};
 use crate::rank::{GroupLimitExec, RankExec, RankMode, Ranking};
-use crate::salted::SaltExec;
-use crate::salted::wire::{self as salted_wire, SaltMessage};
+use crate::salted::wire::{self as salted_wire, JoinMessage, SaltMessage};
+use crate::salted::{SaltExec, SaltedJoinExec};
 use crate::work::{Work, WorkExec, Workers};
 
 /// What our messages begin with; the number is the version of the format. Another codec's
 /// protobuf message that begins like this is as good as impossible: as a field it would be a
 /// string of 97 bytes that begins with `nkmill`.
-const MAGIC: &[u8] = b"rankmill:4:";
+const MAGIC: &[u8] = b"rankmill:5:";
 
 /// The codec of physical plans: rankmill's operators, and those of `inner`.
 pub fn physical(inner: Arc<dyn PhysicalExtensionCodec>) -> Arc<dyn PhysicalExtensionCodec> {
@@ -55,7 +55,7 @@ struct PhysicalCodec {
 /// An operator of ours.
 #[derive(Clone, PartialEq, Message)]
 struct OperatorMessage {
-    #[prost(oneof = "Operator", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "Operator", tags = "1, 2, 3, 4, 5, 6")]
     operator: Option<Operator>,
 }
 
@@ -71,6 +71,8 @@ enum Operator {
     GroupLimit(GroupLimitMessage),
     #[prost(message, tag = "5")]
     Work(WorkMessage),
+    #[prost(message, tag = "6")]
+    SaltedJoin(JoinMessage),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -221,6 +223,10 @@ impl PhysicalExtensionCodec for PhysicalCodec {
                     proto_converter,
                 )?))
             }
+            (Some(Operator::SaltedJoin(message)), [dimension, log]) => {
+                let (dimension, log) = (Arc::clone(dimension), Arc::clone(log));
+                Ok(Arc::new(salted_wire::join_exec(&message, dimension, log)?))
+            }
             (Some(Operator::GroupLimit(message)), [input]) => {
                 let context = PhysicalPlanDecodeContext::new(ctx, self);
                 let input = Arc::clone(input);
@@ -254,6 +260,8 @@ impl PhysicalExtensionCodec for PhysicalCodec {
             Operator::Fused(wire::encode(fused, self, proto_converter)?)
         } else if let Some(salt) = node.downcast_ref::<SaltExec>() {
             Operator::Salt(salted_wire::encode(salt, self, proto_converter)?)
+        } else if let Some(join) = node.downcast_ref::<SaltedJoinExec>() {
+            Operator::SaltedJoin(salted_wire::join_message(join))
         } else if let Some(limit) = node.downcast_ref::<GroupLimitExec>() {
             Operator::GroupLimit(group_limit_message(limit, self, proto_converter)?)
         } else if let Some(exec) = node.downcast_ref::<WorkExec>() {

@@ -35,7 +35,7 @@ mod windows;
 pub(crate) mod wire;
 
 pub use aggregator::MAX_DAYS;
-pub use dimension::{held_table_bytes, table_bytes};
+pub use dimension::{TableBytes, held_table_bytes, table_bytes};
 pub use exec::FusedExec;
 pub(crate) use groups::{fits_dense, for_integer, has_dense_form};
 pub(crate) use log::column_name;
@@ -45,25 +45,48 @@ pub(crate) use planner::{WholeDates, counts_distinct, plan};
 pub(crate) use selection::FusedFilters;
 pub use windows::{WindowGroups, WindowPlan};
 
+use datafusion::common::DataFusionError;
 use datafusion::logical_expr::LogicalPlan;
 
 use crate::error::Result;
 use crate::session::Session;
 
-/// Builds the table of a dimension in this process, or finds it, and tells some keys that occur more
-/// than once. `cache_key` and `rows` as in [`LookupSpec`].
-pub async fn repeated_keys(
+/// What is known of the keys of a dimension once its table is built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableKeys {
+    /// Some that occur more than once.
+    pub repeated: Vec<String>,
+    /// Bytes of the table in this process.
+    pub bytes: usize,
+}
+
+/// Builds the table of a dimension in this process, or finds it; none if it takes more than `most`
+/// bytes. `cache_key` and `rows` as in [`LookupSpec`].
+pub async fn table_keys(
     session: &Session,
     cache_key: &str,
     dimension: &LogicalPlan,
     rows: usize,
-) -> Result<Vec<String>> {
+    most: usize,
+) -> Result<Option<TableKeys>> {
     let context = session.context();
     let plan = context.state().create_physical_plan(dimension).await?;
-    let table = dimension::dimension(cache_key, &plan, rows, &context.task_ctx()).await?;
+    let table = dimension::dimension(cache_key, &plan, rows, most, &context.task_ctx()).await;
+    let table = match table {
+        Err(DataFusionError::External(error)) if error.is::<dimension::TooLarge>() => {
+            return Ok(None);
+        }
+        table => table?,
+    };
+    if table.size() > most {
+        return Ok(None);
+    }
     if !table.repeated.is_empty() {
         // Nobody will look anything up in it.
         dimension::forget(cache_key);
     }
-    Ok(table.repeated.clone())
+    Ok(Some(TableKeys {
+        repeated: table.repeated.clone(),
+        bytes: table.size(),
+    }))
 }

@@ -7,17 +7,19 @@
 //! for each salt. What is hot is found in a sample before the join is planned
 //! ([`hot_keys`](crate::skew::hot_keys)); a key that was missed costs time, never a wrong result.
 //!
-//! Where memory is limited, and on executors, sides are sorted and merged, which spills. Else the
-//! dimension's side is hashed (`planner`).
+//! A task hashes its rows of the dimension. Where they don't fit the memory, both sides go to disk and
+//! are joined part by part (`join`, `parts`).
 
 mod exec;
+mod join;
 mod node;
+mod parts;
 mod planner;
 #[cfg(test)]
 mod tests;
 pub(crate) mod wire;
 
 pub use exec::SaltExec;
-pub(crate) use exec::is_salt;
+pub use join::SaltedJoinExec;
 pub use node::SaltedJoinNode;
 pub(crate) use planner::plan;

@@ -16,10 +16,11 @@ use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err};
 use datafusion::execution::memory_pool::MemoryReservation;
 
+pub(super) use self::build::TooLarge;
 pub use self::cache::held_table_bytes;
 pub(super) use self::cache::{dimension, forget, forget_unused};
 pub(super) use self::composed::Composed;
-pub use self::estimate::table_bytes;
+pub use self::estimate::{TableBytes, table_bytes};
 use super::groups::{for_integer, is_dense_integer, is_text};
 
 /// The number of a null key.
@@ -56,6 +57,17 @@ enum Keys {
     },
     Integers(hashbrown::HashMap<i64, u32>),
     Texts(hashbrown::HashMap<Box<str>, u32>),
+}
+
+impl Keys {
+    /// Bytes of the array or hash table, without what it refers to.
+    fn table_size(&self) -> usize {
+        match self {
+            Self::Array { numbers, .. } => numbers.size(),
+            Self::Integers(numbers) => numbers.capacity() * (size_of::<(i64, u32)>() + 1),
+            Self::Texts(numbers) => numbers.capacity() * (size_of::<(Box<str>, u32)>() + 1),
+        }
+    }
 }
 
 /// Numbers in the narrowest width that holds them.
@@ -114,6 +126,16 @@ impl Numbers {
             }
             _ => {}
         }
+    }
+
+    /// Bytes of so many, wide enough for `largest`.
+    fn size_of(&self, len: usize, largest: u32) -> usize {
+        let width = match self {
+            Self::Bytes(_) if largest <= u8::MAX.into() => size_of::<u8>(),
+            Self::Bytes(_) | Self::Halves(_) if largest <= u16::MAX.into() => size_of::<u16>(),
+            _ => size_of::<u32>(),
+        };
+        len.saturating_mul(width)
     }
 
     fn size(&self) -> usize {
@@ -213,14 +235,11 @@ impl Dimension {
     }
 
     fn new(keys: Keys, large: Large, attributes: RecordBatch, repeated: Vec<String>) -> Self {
-        let of_keys = match &keys {
-            Keys::Array { numbers, .. } => numbers.size(),
-            Keys::Integers(numbers) => numbers.capacity() * (size_of::<(i64, u32)>() + 1),
-            Keys::Texts(numbers) => {
-                let texts: usize = numbers.keys().map(|text| text.len()).sum();
-                texts + numbers.capacity() * (size_of::<(Box<str>, u32)>() + 1)
-            }
+        let texts = match &keys {
+            Keys::Texts(numbers) => numbers.keys().map(|text| text.len()).sum(),
+            Keys::Array { .. } | Keys::Integers(_) => 0,
         };
+        let of_keys = keys.table_size() + texts;
         let of_large = large.capacity() * (size_of::<(u64, u32)>() + 1);
         Self {
             size: of_keys + of_large + attributes.get_array_memory_size(),
@@ -230,6 +249,11 @@ impl Dimension {
             repeated,
             _reservation: None,
         }
+    }
+
+    /// Bytes that all of it takes.
+    pub(super) fn size(&self) -> usize {
+        self.size
     }
 
     /// Asks a process's pool for the memory that is taken.

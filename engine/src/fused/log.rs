@@ -89,7 +89,13 @@ impl LogReader {
                 }
                 _ => usize::MAX,
             };
-            let table = dimension(&lookup.cache_key, &lookup.dimension, lookup.rows, context);
+            let table = dimension(
+                &lookup.cache_key,
+                &lookup.dimension,
+                lookup.rows,
+                usize::MAX,
+                context,
+            );
             lookups.push(Attributes {
                 dimension: table.await?,
                 maps: HashMap::new(),

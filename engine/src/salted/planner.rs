@@ -1,22 +1,20 @@
-//! Plans a salted join: merged, or hashed where memory has no limit.
+//! Plans a salted join.
 
 use std::sync::Arc;
 
-use datafusion::arrow::compute::SortOptions;
-use datafusion::arrow::datatypes::{DataType, Schema};
+use datafusion::arrow::datatypes::DataType;
 use datafusion::catalog::Session;
-use datafusion::common::{JoinType, NullEquality, Result, ScalarValue};
-use datafusion::execution::memory_pool::MemoryLimit;
+use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::physical_expr::expressions::{Column, try_cast};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
-use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::joins::{HashJoinExec, JoinOn, PartitionMode, SortMergeJoinExec};
 use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::statistics::StatisticsContext;
+use datafusion::physical_plan::{ExecutionPlan, StatisticsArgs};
 
-use super::exec::{KEY, SALT, SaltExec, Salting, Side};
+use super::exec::{SaltExec, Salting, Side};
+use super::join::SaltedJoinExec;
 use super::node::SaltedJoinNode;
-use crate::session::Distributed;
 
 /// Salts for each task: hashes spread them over the tasks, the more the evener.
 const SALTS_PER_TASK: usize = 16;
@@ -52,20 +50,12 @@ pub(crate) fn plan(
     let dimension = salted(dimension, Arc::new(dimension_key), Side::Dimension)?;
     let of_log = log_schema.fields().len();
     let of_dimension = dimension_schema.fields().len();
-    let limit = state.runtime_env().memory_pool.memory_limit();
-    let spills = matches!(limit, MemoryLimit::Finite(_)) || Distributed::is_set(state.config());
-    let (join, log_at, dimension_at) = match spills {
-        true => {
-            let on = on((&log.schema(), of_log), (&dimension.schema(), of_dimension));
-            let join = merged(log, dimension, on)?;
-            (join, 0, of_log + 2)
-        }
-        false => {
-            let on = on((&dimension.schema(), of_dimension), (&log.schema(), of_log));
-            let join = hashed(dimension, log, on)?;
-            (join, of_dimension + 2, 0)
-        }
-    };
+    let statistics = StatisticsContext::new().compute(dimension.as_ref(), &StatisticsArgs::new());
+    let rows = statistics
+        .ok()
+        .and_then(|known| known.num_rows.get_value().copied());
+    let join = SaltedJoinExec::try_new(dimension, log, rows.unwrap_or(0))?;
+    let (log_at, dimension_at) = (of_dimension + 2, 0);
     let columns = (log_at..log_at + of_log).chain(dimension_at..dimension_at + of_dimension);
     let joined = join.schema();
     let columns = columns.map(|at| {
@@ -74,7 +64,7 @@ pub(crate) fn plan(
         (column, name.clone())
     });
     let columns: Vec<_> = columns.collect();
-    Ok(Arc::new(ProjectionExec::try_new(columns, join)?))
+    Ok(Arc::new(ProjectionExec::try_new(columns, Arc::new(join))?))
 }
 
 /// The type in which keys are compared. What it can't hold becomes null, as no key of the other side
@@ -102,50 +92,4 @@ fn salts(tasks: usize, hot: usize) -> usize {
     }
     let affordable = MAX_COPIES / hot.max(1);
     (tasks * SALTS_PER_TASK).min(affordable.max(tasks))
-}
-
-/// Equality of the columns that a [`SaltExec`] has put behind those of its input.
-fn on((left, of_left): (&Schema, usize), (right, of_right): (&Schema, usize)) -> JoinOn {
-    let column = |schema: &Schema, at: usize| {
-        Arc::new(Column::new(schema.field(at).name(), at)) as Arc<dyn PhysicalExpr>
-    };
-    let pairs = [KEY, SALT].into_iter().enumerate();
-    let pairs = pairs.map(|(i, _)| (column(left, of_left + i), column(right, of_right + i)));
-    pairs.collect()
-}
-
-fn merged(
-    log: Arc<dyn ExecutionPlan>,
-    dimension: Arc<dyn ExecutionPlan>,
-    on: JoinOn,
-) -> Result<Arc<dyn ExecutionPlan>> {
-    let order = vec![SortOptions::default(); on.len()];
-    Ok(Arc::new(SortMergeJoinExec::try_new(
-        log,
-        dimension,
-        on,
-        None,
-        JoinType::Left,
-        order,
-        NullEquality::NullEqualsNothing,
-    )?))
-}
-
-/// Hashes the dimension's side.
-fn hashed(
-    dimension: Arc<dyn ExecutionPlan>,
-    log: Arc<dyn ExecutionPlan>,
-    on: JoinOn,
-) -> Result<Arc<dyn ExecutionPlan>> {
-    Ok(Arc::new(HashJoinExec::try_new(
-        dimension,
-        log,
-        on,
-        None,
-        &JoinType::Right,
-        None,
-        PartitionMode::Partitioned,
-        NullEquality::NullEqualsNothing,
-        false,
-    )?))
 }

@@ -95,7 +95,7 @@ impl Advice {
         // No more keys than rows.
         let keys = span.map_or(found.rows, |span| span.min(found.rows));
         let keys = usize::try_from(keys).unwrap_or(usize::MAX);
-        let table_bytes = table_bytes(known.data_type, keys, known.range);
+        let table_bytes = table_bytes(known.data_type, keys, known.range).most;
         let shuffled = TASKS.map(|tasks| Shuffled {
             tasks,
             longest_by_mean: found.imbalance(tasks),

@@ -9,7 +9,7 @@ use datafusion::physical_plan::joins::{HashJoinExec, PartitionMode};
 
 use crate::fused::FusedExec;
 use crate::rank::{GroupLimitExec, RankExec, RankMode};
-use crate::salted::{SaltExec, is_salt};
+use crate::salted::SaltExec;
 
 /// What a plan does about skew, a sentence each.
 pub fn decisions(plan: &Arc<dyn ExecutionPlan>) -> Vec<String> {
@@ -43,9 +43,7 @@ fn walk(plan: &Arc<dyn ExecutionPlan>, said: &mut Vec<String>) {
         ));
     } else if let Some(salt) = plan.downcast_ref::<SaltExec>() {
         salt.decision().into_iter().for_each(say);
-    } else if let Some(join) = plan.downcast_ref::<HashJoinExec>()
-        && !join.on().iter().any(|(left, _)| is_salt(left))
-    {
+    } else if let Some(join) = plan.downcast_ref::<HashJoinExec>() {
         let on = join.on().iter();
         let on: Vec<String> = on
             .map(|(left, right)| format!("{left} = {right}"))

@@ -13,7 +13,9 @@ use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, cast as cast_expr, col, lit};
 use datafusion::prelude::DataFrame;
 use rankmill_engine::Session;
-use rankmill_engine::fused::{KeySpec, LookupSpec, MeasureSpec, can_look_up, repeated_keys};
+use rankmill_engine::fused::{
+    KeySpec, LookupSpec, MeasureSpec, TableBytes, can_look_up, table_keys,
+};
 use rankmill_engine::source::{DATE_COLUMN, SourceTable};
 
 use super::Compiler;
@@ -40,13 +42,15 @@ pub(super) struct CompiledLookup {
     /// Rows of the dimension, as far as is known.
     rows: usize,
     /// About what a code table takes.
-    pub(super) table_bytes: usize,
+    pub(super) table_bytes: TableBytes,
 }
 
 /// A lookup as a part of the aggregation.
 pub(super) struct TableLookup {
     pub(super) spec: LookupSpec,
     pub(super) dimension: LogicalPlan,
+    /// Bytes of the table.
+    bytes: usize,
 }
 
 /// A log and all of its lookups.
@@ -82,7 +86,18 @@ impl Compiler<'_> {
             let table = input.open(session, self.job, dates).await?;
             let compiled = self.lookup(&done.log, i, lookup, input, table)?;
             let key_name = lookup.on.dimension();
-            let unmatched = if compiled.table_bytes > table_bytes {
+            let table = self.fitting_table(session, &compiled, key_name, input, table_bytes);
+            let unmatched = if let Some(table) = table.await? {
+                table_bytes = table_bytes.saturating_sub(table.bytes);
+                let at = done.lookups.len();
+                for (attribute, (name, _)) in compiled.attributes.iter().enumerate() {
+                    let lookup = at;
+                    let key = KeySpec::Attribute { lookup, attribute };
+                    done.attributes.insert(name.clone(), key);
+                }
+                done.lookups.push((table.spec, table.dimension));
+                MeasureSpec::Unmatched(at)
+            } else {
                 let log = &inputs.logs[0];
                 let hot = self.hot_keys(session, log, dates, lookup.on.fact()).await?;
                 self.check_keys(session, &compiled.dimension, i, key_name, input)
@@ -91,17 +106,6 @@ impl Compiler<'_> {
                 done.log = log;
                 done.attributes.extend(joined.attributes);
                 joined.unmatched
-            } else {
-                table_bytes -= compiled.table_bytes;
-                let at = done.lookups.len();
-                for (attribute, (name, _)) in compiled.attributes.iter().enumerate() {
-                    let lookup = at;
-                    let key = KeySpec::Attribute { lookup, attribute };
-                    done.attributes.insert(name.clone(), key);
-                }
-                let table = self.in_table(session, compiled, key_name, input).await?;
-                done.lookups.push((table.spec, table.dimension));
-                MeasureSpec::Unmatched(at)
             };
             done.unmatched.push((format!("__unmatched{i}"), unmatched));
         }
@@ -188,30 +192,55 @@ impl Compiler<'_> {
         })
     }
 
-    /// A lookup in a code table, which is built now if this process doesn't have it yet.
-    pub(super) async fn in_table(
+    /// The lookup in a code table, if that may take so many bytes. Whether a table fits whose keys do,
+    /// but only if attributes repeat, is found by building it.
+    async fn fitting_table(
         &self,
         session: &Session,
-        compiled: CompiledLookup,
+        compiled: &CompiledLookup,
         key_name: &str,
         input: &Input,
-    ) -> Result<TableLookup> {
-        let (rows, dimension) = (compiled.rows, compiled.dimension.into_unoptimized_plan());
+        bytes: usize,
+    ) -> Result<Option<TableLookup>> {
+        let most = match compiled.table_bytes {
+            TableBytes { least, .. } if least > bytes => return Ok(None),
+            TableBytes { most, .. } if most > bytes => bytes,
+            _ => usize::MAX,
+        };
+        self.in_table(session, compiled, key_name, input, most)
+            .await
+    }
+
+    /// A lookup in a code table, which is built now if this process doesn't have it yet; none if it
+    /// takes more than `most` bytes.
+    async fn in_table(
+        &self,
+        session: &Session,
+        compiled: &CompiledLookup,
+        key_name: &str,
+        input: &Input,
+        most: usize,
+    ) -> Result<Option<TableLookup>> {
+        let rows = compiled.rows;
+        let dimension = compiled.dimension.clone().into_unoptimized_plan();
         let cache_key = format!("{} {}", input.identity(), dimension.display_indent());
-        let repeated = repeated_keys(session, &cache_key, &dimension, rows).await;
-        let repeated = repeated.map_err(Inputs::engine_error(self.job))?;
-        self.check_repeated(&input.field, input, key_name, repeated)?;
-        let attributes = compiled.attributes.into_iter().map(|(_, expr)| expr);
-        Ok(TableLookup {
+        let keys = table_keys(session, &cache_key, &dimension, rows, most).await;
+        let Some(keys) = keys.map_err(Inputs::engine_error(self.job))? else {
+            return Ok(None);
+        };
+        self.check_repeated(&input.field, input, key_name, keys.repeated)?;
+        let attributes = compiled.attributes.iter().map(|(_, expr)| expr.clone());
+        Ok(Some(TableLookup {
             spec: LookupSpec {
                 cache_key,
-                fact_key: compiled.fact_key,
-                date: compiled.date,
+                fact_key: compiled.fact_key.clone(),
+                date: compiled.date.clone(),
                 rows,
                 attributes: attributes.collect(),
             },
             dimension,
-        })
+            bytes: keys.bytes,
+        }))
     }
 
     /// Fails if a key occurs twice: rows of the log would count twice.

@@ -2,12 +2,13 @@
 
 use chrono::NaiveDate;
 use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::{Column, ScalarValue};
-use datafusion::functions_aggregate::expr_fn::count;
-use datafusion::logical_expr::{Expr, cast, lit, when};
+use datafusion::functions_aggregate::expr_fn::{count, count_distinct};
+use datafusion::logical_expr::{Expr, LogicalPlan, cast, lit, when};
 use datafusion::prelude::DataFrame;
 use rankmill_engine::Session;
-use rankmill_engine::fused::{KeySpec, MeasureSpec, table_bytes};
+use rankmill_engine::fused::{FusedNode, KeySpec, MeasureSpec, TableBytes, table_bytes};
 use rankmill_engine::salted::SaltedJoinNode;
 use rankmill_engine::skew::{FILES_FOR_HOT_KEYS, hot_keys};
 use rankmill_engine::source::SourceTable;
@@ -20,6 +21,10 @@ use crate::inputs::{Input, Inputs};
 /// Bytes of a row of text files, which don't tell how many rows they have.
 const TEXT_ROW_BYTES: u64 = 16;
 
+/// The columns of counted keys.
+const KEYS: &str = "__keys";
+const DISTINCT_KEYS: &str = "__distinct_keys";
+
 /// A lookup in a dimension that was joined.
 pub(super) struct JoinedLookup {
     /// Attributes by their names.
@@ -30,10 +35,10 @@ pub(super) struct JoinedLookup {
 
 impl Compiler<'_> {
     /// About what a code table of a dimension takes.
-    pub(super) fn table_bytes(&self, table: &SourceTable, key: &str) -> usize {
+    pub(super) fn table_bytes(&self, table: &SourceTable, key: &str) -> TableBytes {
         let schema = datafusion::catalog::TableProvider::schema(table);
         let Ok(field) = schema.field_with_name(key) else {
-            return 0;
+            return TableBytes { least: 0, most: 0 };
         };
         let rows = table.rows().unwrap_or(table.bytes() / TEXT_ROW_BYTES);
         let rows = usize::try_from(rows).unwrap_or(usize::MAX);
@@ -72,11 +77,34 @@ impl Compiler<'_> {
         key_name: &str,
         input: &Input,
     ) -> Result<()> {
-        let duplicates = self.duplicates(dimension, &key_column(index))?;
         let name = format!("{}: keys of {}", self.job, input.field);
-        let duplicates = session.execute(&name, duplicates.logical_plan(), &|_| {});
-        let duplicates = duplicates.await.map_err(Inputs::engine_error(self.job))?;
+        let found = async |plan: &LogicalPlan| {
+            let found = session.execute(&name, plan, &|_| {}).await;
+            found.map_err(Inputs::engine_error(self.job))
+        };
+        // Distinct values are packed, and sorted on disk where they have to be; a group for each key,
+        // which tells the keys, takes many times as long.
+        let counts = self.key_counts(dimension, index)?;
+        if occur_once(&found(&counts).await?.batches) {
+            return Ok(());
+        }
+        let duplicates = self.duplicates(dimension, &key_column(index))?;
+        let duplicates = found(duplicates.logical_plan()).await?;
         self.check_duplicates(&input.field, input, key_name, &duplicates.batches)
+    }
+
+    /// One row: how many keys the dimension number `index` has, and how many different ones.
+    fn key_counts(&self, dimension: &DataFrame, index: usize) -> Result<LogicalPlan> {
+        let log = dimension.clone().into_unoptimized_plan();
+        let key = key_column(index);
+        let counts = [
+            (KEYS, count(key.clone())),
+            (DISTINCT_KEYS, count_distinct(key)),
+        ];
+        let counts = counts.map(|(name, count)| (name.to_owned(), MeasureSpec::Aggregate(count)));
+        let all = vec![("__all".to_owned(), KeySpec::Log(lit(0i64)))];
+        let counts = FusedNode::try_new(log, Vec::new(), all, counts.to_vec());
+        Ok(counts.map_err(|e| self.plan_error(e))?.into_plan())
     }
 
     /// Joins a log with the dimension number `index`.
@@ -96,7 +124,7 @@ impl Compiler<'_> {
             compiled.dimension.into_unoptimized_plan(),
             (compiled.fact_key, key_name(index)),
             hot,
-            compiled.table_bytes,
+            compiled.table_bytes.most,
         );
         let join = join.map_err(|e| self.plan_error(e))?.into_plan();
         let attributes = compiled.attributes.into_iter();
@@ -108,6 +136,14 @@ impl Compiler<'_> {
         };
         Ok((DataFrame::new(self.context.state(), join), joined))
     }
+}
+
+/// Whether the result of [`key_counts`](Compiler::key_counts) has as many different keys as keys.
+fn occur_once(counts: &[RecordBatch]) -> bool {
+    counts.iter().all(|counts| {
+        let [keys, distinct] = [KEYS, DISTINCT_KEYS].map(|name| counts.column_by_name(name));
+        keys.is_some() && keys == distinct
+    })
 }
 
 /// The key of a dimension by the lookup's number.

@@ -162,6 +162,81 @@ fn a_key_that_occurs_twice_is_refused() {
     }
 }
 
+/// A log of some thousand rows, and so many people with keys of `kind`, in so many regions.
+fn write_many(lake: &Lake, kind: Kind, nth: impl Fn(u16) -> Value, people: u16, regions: u16) {
+    for number in DAYS {
+        let rows = 0..3_000u16;
+        let key = |row: u16| match row % 4 {
+            0 => nth(9),
+            _ => nth(row.wrapping_mul(7919)),
+        };
+        let keys: Vec<Value> = rows.clone().map(key).collect();
+        let items: Vec<Value> = rows
+            .map(|row| Value::int(Some(i64::from(row) % 7)))
+            .collect();
+        let columns: [(&str, ArrayRef); 2] = [("key", kind.array(&keys)), ("item", ints(&items))];
+        let date = crate::job::day(number);
+        lake.write(&format!("log/date={date}/0.parquet"), &columns, 500);
+    }
+    let keys: Vec<Value> = (0..people).map(&nth).collect();
+    let region = |person: u16| Value::text(format!("region {}", person % regions));
+    let regions: Vec<Value> = (0..people).map(region).collect();
+    let births: Vec<Value> = (0..people).map(born).collect();
+    let columns = [
+        ("person", kind.array(&keys)),
+        ("region", texts(&regions)),
+        ("born", dates(&births)),
+    ];
+    lake.write("people/0.parquet", &columns, 10_000);
+}
+
+#[test]
+fn a_dimension_that_fits_no_task_is_joined_from_disk() {
+    for kind in [Kind::Int64, Kind::Utf8View] {
+        let lake = Lake::new();
+        write_many(&lake, kind, |n| kind.nth(n), 50_000, 5);
+        let [tables, none] = TABLES;
+        let expected = ran(&lake, 2, tables, None);
+        for threads in [1, 2] {
+            let found = ran(&lake, threads, none, Some(8 << 20));
+            assert!(found.files == expected.files, "{kind:?} {threads}");
+            let decisions = &found.report.skew.decisions;
+            assert!(says(&found.report, "written to disk"), "{decisions:?}");
+        }
+    }
+}
+
+/// Numbers of a byte suffice where attributes repeat, which nobody knows before.
+#[test]
+fn a_table_that_may_fit_is_tried() {
+    const PEOPLE: u16 = 60_000;
+    let of = |regions| {
+        let lake = Lake::new();
+        let spec = SPEC.replace(", age_band: \"age_band(born, date)\"", "");
+        let spec = spec.replace(", age_band]", "]");
+        let close = |n: u16| Value::int(Some(n));
+        write_many(&lake, Kind::Int64, close, PEOPLE, regions);
+        let run = |table_bytes| {
+            let job = Job::new(&lake, &spec)
+                .limited(2, table_bytes, None)
+                .forced();
+            let report = job.run(&DAYS).unwrap();
+            let files = DAYS.iter();
+            let files: Vec<_> = files.map(|day| job.file(*day, "part-0.parquet")).collect();
+            (report, files)
+        };
+        let (expected, tried) = (run(usize::MAX), run(usize::from(PEOPLE) * 3 / 2));
+        assert!(tried.1 == expected.1, "{regions}");
+        assert!(says(&expected.0, "looked up in a table"));
+        (
+            says(&tried.0, "looked up in a table"),
+            says(&tried.0, "are shuffled by key"),
+        )
+    };
+    assert_eq!(of(40), (true, false));
+    assert_eq!(of(PEOPLE), (false, true));
+}
+
 proptest! {
     #![proptest_config(config(16, 5))]
 

@@ -32,6 +32,14 @@ pub(super) fn array_fits(span: i128, keys: usize) -> bool {
     span <= allowed as i128
 }
 
+/// Why a table wasn't built: it would take more than it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a dimension's table would take more than {most} bytes")]
+pub(in crate::fused) struct TooLarge {
+    /// What it may take.
+    pub(in crate::fused) most: usize,
+}
+
 /// Builds a table from a plan whose first column is the key.
 struct Builder {
     keys: Keys,
@@ -41,11 +49,13 @@ struct Builder {
     repeated: Vec<String>,
     /// Rows to come, as far as is known.
     expected: usize,
+    /// Bytes that the table may take.
+    most: usize,
     rows: usize,
 }
 
 impl Builder {
-    fn new(schema: &SchemaRef, expected: usize) -> Result<Self> {
+    fn new(schema: &SchemaRef, expected: usize, most: usize) -> Result<Self> {
         let key = schema.field(0).data_type();
         let attributes = schema.project(&(1..schema.fields().len()).collect::<Vec<_>>())?;
         let attributes = match attributes.fields().is_empty() {
@@ -67,6 +77,7 @@ impl Builder {
             numbers: Vec::new(),
             repeated: Vec::new(),
             expected,
+            most,
             rows: 0,
         })
     }
@@ -87,6 +98,7 @@ impl Builder {
         let largest = self.attributes.as_ref().map_or(1, |a| a.values.len()) + FIRST_ROW as usize;
         let largest = u32::try_from(largest)
             .map_err(|_| exec_datafusion_err!("a dimension has too many different attributes"))?;
+        self.check_size(self.keys.table_size())?;
         let numbered = |n: &usize| *n as u32 + FIRST_ROW;
         if let Keys::Texts(known) = &mut self.keys {
             let numbers = self.numbers.iter().map(numbered);
@@ -116,7 +128,7 @@ impl Builder {
         // Those have become null.
         let keys = cast(batch.column(0), &DataType::Int64)?;
         let keys: &Int64Array = keys.as_primitive();
-        self.make_room(keys, largest);
+        self.make_room(keys, largest)?;
         let repeated = &mut self.repeated;
         let mut repeat = |key: i64| {
             if repeated.len() < EXAMPLES {
@@ -142,23 +154,32 @@ impl Builder {
     }
 
     /// Makes the array long and wide enough, or turns to hashing where it would be mostly empty.
-    fn make_room(&mut self, keys: &Int64Array, largest: u32) {
-        let Keys::Array { base, numbers } = &mut self.keys else {
-            return;
+    fn make_room(&mut self, keys: &Int64Array, largest: u32) -> Result<()> {
+        let Keys::Array { base, numbers } = &self.keys else {
+            return Ok(());
         };
         let min = datafusion::arrow::compute::min(keys);
         let max = datafusion::arrow::compute::max(keys);
         let Some((mut min, mut max)) = min.zip(max) else {
-            return;
+            return Ok(());
         };
-        if numbers.len() == 0 {
-            *base = min;
-        } else {
+        if numbers.len() > 0 {
             min = min.min(*base);
             max = max.max(*base + (numbers.len() as i64 - 1));
         }
         let span = i128::from(max) - i128::from(min) + 1;
-        if !array_fits(span, self.expected.max(self.rows)) {
+        let in_array = array_fits(span, self.expected.max(self.rows));
+        if in_array {
+            // Before it is made larger.
+            self.check_size(numbers.size_of(span as usize, largest))?;
+        }
+        let Keys::Array { base, numbers } = &mut self.keys else {
+            return Ok(());
+        };
+        if numbers.len() == 0 {
+            *base = min;
+        }
+        if !in_array {
             let mut hashed = hashbrown::HashMap::new();
             for at in 0..numbers.len() {
                 if let Some(number) = numbers.get(at).filter(|n| *n != NO_MATCH) {
@@ -166,7 +187,7 @@ impl Builder {
                 }
             }
             self.keys = Keys::Integers(hashed);
-            return;
+            return Ok(());
         }
         numbers.widen(largest);
         let before = (*base - min) as usize;
@@ -176,6 +197,19 @@ impl Builder {
         }
         if numbers.len() < span as usize {
             numbers.resize(span as usize);
+        }
+        Ok(())
+    }
+
+    /// An error if the table, whose keys take so much, may not be so large.
+    fn check_size(&self, of_keys: usize) -> Result<()> {
+        let attributes = self.attributes.as_ref();
+        let attributes = attributes.map_or(0, |attributes| attributes.values.size());
+        match of_keys.saturating_add(attributes) > self.most {
+            true => Err(DataFusionError::External(Box::new(TooLarge {
+                most: self.most,
+            }))),
+            false => Ok(()),
         }
     }
 
@@ -359,14 +393,18 @@ impl KnownIntegers {
 }
 
 /// Runs `plan`, whose first column is the key, and builds its table.
+///
+/// # Errors
+/// Among others [`TooLarge`], if it takes more than `most` bytes.
 pub(super) async fn build(
     plan: Arc<dyn ExecutionPlan>,
     expected: usize,
+    most: usize,
     context: Arc<TaskContext>,
 ) -> Result<Dimension> {
     let schema = plan.schema();
     let partitions = plan.output_partitioning().partition_count();
-    let mut builder = Builder::new(&schema, expected)?;
+    let mut builder = Builder::new(&schema, expected, most)?;
     // Partitions are decoded side by side; one task fills the table.
     let (send, mut receive) = tokio::sync::mpsc::channel::<Result<RecordBatch>>(4 * partitions);
     let mut decoding = tokio::task::JoinSet::new();

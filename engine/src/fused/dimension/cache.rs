@@ -38,14 +38,15 @@ static CACHE: LazyLock<Mutex<Cache>> = LazyLock::new(Mutex::default);
 /// The table of a dimension, built by whoever needs it first. `key` names the files, as they are
 /// now, and the columns. Where the pool is the process's, the table counts there as long as it is
 /// kept; tasks of an executor have pools of their own, which end before it (see
-/// [`held_table_bytes`]).
+/// [`held_table_bytes`]). A new one is given up where it takes more than `most` bytes.
 ///
 /// # Errors
-/// If it can't be built.
+/// If it can't be built; [`TooLarge`](super::TooLarge) if it may not.
 pub(in crate::fused) async fn dimension(
     key: &str,
     plan: &Arc<dyn ExecutionPlan>,
     expected: usize,
+    most: usize,
     context: &Arc<TaskContext>,
 ) -> Result<Arc<Dimension>> {
     let cell = {
@@ -63,7 +64,7 @@ pub(in crate::fused) async fn dimension(
         _ => None,
     };
     let built = cell.get_or_try_init(async || {
-        let mut table = build(Arc::clone(plan), expected, Arc::clone(context)).await?;
+        let mut table = build(Arc::clone(plan), expected, most, Arc::clone(context)).await?;
         let kept = CACHE_BYTES.min(limit.unwrap_or(CACHE_BYTES));
         forget_unused(kept.saturating_sub(table.size));
         if let Some(limit) = limit {
@@ -170,10 +171,10 @@ mod tests {
         let session = session(64 << 20);
         let context = session.context().task_ctx();
         let pool: &Arc<dyn MemoryPool> = context.memory_pool();
-        let table = dimension("counts, small", &plan(1_000), 0, &context).await;
+        let table = dimension("counts, small", &plan(1_000), 0, usize::MAX, &context).await;
         let small = table.unwrap().size;
         assert!(small > 0 && pool.reserved() >= small);
-        let table = dimension("counts", &plan(200_000), 0, &context)
+        let table = dimension("counts", &plan(200_000), 0, usize::MAX, &context)
             .await
             .unwrap();
         // Less than a byte of a text and what leads to it would be a mistake.
@@ -191,7 +192,7 @@ mod tests {
     async fn a_table_that_is_larger_than_thought_is_not_counted() {
         let session = session(1 << 20);
         let context = session.context().task_ctx();
-        let table = dimension("too large", &plan(200_000), 0, &context).await;
+        let table = dimension("too large", &plan(200_000), 0, usize::MAX, &context).await;
         assert!(table.unwrap().size > 1 << 20);
         assert_eq!(context.memory_pool().reserved(), 0);
     }
@@ -200,7 +201,11 @@ mod tests {
     async fn a_table_is_kept_until_it_is_forgotten() {
         let session = Session::new(&SessionOptions::default()).unwrap();
         let context = session.context().task_ctx();
-        let build = async || dimension("kept", &plan(100), 0, &context).await.unwrap();
+        let build = async || {
+            dimension("kept", &plan(100), 0, usize::MAX, &context)
+                .await
+                .unwrap()
+        };
         let first = build().await;
         forget_unused(0);
         assert!(Arc::ptr_eq(&first, &build().await));
@@ -215,7 +220,7 @@ mod tests {
         let config = Distributed::mark(session.context().copied_config());
         let state = session.state_with(config).unwrap();
         let context = state.task_ctx();
-        let table = dimension("on an executor", &plan(200_000), 0, &context).await;
+        let table = dimension("on an executor", &plan(200_000), 0, usize::MAX, &context).await;
         assert!(table.unwrap().size > 1 << 20);
         assert_eq!(context.memory_pool().reserved(), 0);
     }

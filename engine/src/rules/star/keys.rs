@@ -11,7 +11,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::prelude::DataFrame;
 
 use super::{base_column, has_subquery, key_column, sides};
-use crate::fused::{FusedNode, repeated_keys, table_bytes};
+use crate::fused::{FusedNode, table_bytes, table_keys};
 use crate::session::Session;
 use crate::skew::{FILES_FOR_HOT_KEYS, hot_keys};
 use crate::source::{ShuffledKey, SourceTable};
@@ -187,7 +187,7 @@ fn key_bytes(table: &SourceTable, column: &str) -> Option<usize> {
     let rows = usize::try_from(table.rows()?).ok()?;
     let schema = TableProvider::schema(table);
     let key = schema.field_with_name(column).ok()?.data_type();
-    Some(table_bytes(key, rows, table.range(column).as_ref()))
+    Some(table_bytes(key, rows, table.range(column).as_ref()).most)
 }
 
 async fn is_unique(session: &Session, table: &SourceTable, column: &str) -> bool {
@@ -201,8 +201,8 @@ async fn is_unique(session: &Session, table: &SourceTable, column: &str) -> bool
     };
     let cache_key = format!("{} {}", table.identity(), keys.display_indent());
     let rows = table.rows().unwrap_or(0) as usize;
-    let repeated = repeated_keys(session, &cache_key, &keys, rows).await;
-    repeated.is_ok_and(|repeated| repeated.is_empty())
+    let keys = table_keys(session, &cache_key, &keys, rows, usize::MAX).await;
+    keys.is_ok_and(|keys| keys.is_some_and(|keys| keys.repeated.is_empty()))
 }
 
 /// The tables that a plan reads.
