@@ -23,9 +23,11 @@ use prost::Message;
 
 use crate::fused::FusedExec;
 use crate::fused::wire::{self, FusedMessage};
+use crate::joins::GraceJoinExec;
+use crate::joins::wire::{self as join_wire, GraceJoinMessage};
 use crate::rank::{GroupLimitExec, RankExec, RankMode, Ranking};
-use crate::salted::wire::{self as salted_wire, JoinMessage, SaltMessage};
-use crate::salted::{SaltExec, SaltedJoinExec};
+use crate::salted::SaltExec;
+use crate::salted::wire::{self as salted_wire, SaltMessage};
 use crate::work::{Work, WorkExec, Workers};
 
 /// What our messages begin with; the number is the version of the format. Another codec's
@@ -72,7 +74,7 @@ enum Operator {
     #[prost(message, tag = "5")]
     Work(WorkMessage),
     #[prost(message, tag = "6")]
-    SaltedJoin(JoinMessage),
+    GraceJoin(GraceJoinMessage),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -223,9 +225,11 @@ impl PhysicalExtensionCodec for PhysicalCodec {
                     proto_converter,
                 )?))
             }
-            (Some(Operator::SaltedJoin(message)), [dimension, log]) => {
-                let (dimension, log) = (Arc::clone(dimension), Arc::clone(log));
-                Ok(Arc::new(salted_wire::join_exec(&message, dimension, log)?))
+            (Some(Operator::GraceJoin(message)), [build, probe]) => {
+                let context = PhysicalPlanDecodeContext::new(ctx, self);
+                let (build, probe) = (Arc::clone(build), Arc::clone(probe));
+                let exec = join_wire::decode(&message, build, probe, &context, proto_converter)?;
+                Ok(Arc::new(exec))
             }
             (Some(Operator::GroupLimit(message)), [input]) => {
                 let context = PhysicalPlanDecodeContext::new(ctx, self);
@@ -260,8 +264,8 @@ impl PhysicalExtensionCodec for PhysicalCodec {
             Operator::Fused(wire::encode(fused, self, proto_converter)?)
         } else if let Some(salt) = node.downcast_ref::<SaltExec>() {
             Operator::Salt(salted_wire::encode(salt, self, proto_converter)?)
-        } else if let Some(join) = node.downcast_ref::<SaltedJoinExec>() {
-            Operator::SaltedJoin(salted_wire::join_message(join))
+        } else if let Some(join) = node.downcast_ref::<GraceJoinExec>() {
+            Operator::GraceJoin(join_wire::encode(join, self, proto_converter)?)
         } else if let Some(limit) = node.downcast_ref::<GroupLimitExec>() {
             Operator::GroupLimit(group_limit_message(limit, self, proto_converter)?)
         } else if let Some(exec) = node.downcast_ref::<WorkExec>() {

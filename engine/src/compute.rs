@@ -12,7 +12,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, collect};
 
 use crate::error::Result;
-use crate::joins::{JOINS_SORTED, has_hash_join, sorted_joins};
+use crate::joins::{JOINS_IN_PARTS, has_hash_join, joins_in_parts};
 use crate::operator::ran_out_of_memory;
 use crate::progress::{ScanProgress, scan_progress};
 use crate::session::Session;
@@ -85,10 +85,10 @@ impl Compute for Embedded {
         while pool.reserved() > held_before && Instant::now() < patience {
             tokio::time::sleep(RELEASE_LOOK).await;
         }
-        let state = session.state_with(sorted_joins(context.copied_config()))?;
+        let state = session.state_with(joins_in_parts(context.copied_config()))?;
         let physical = state.create_physical_plan(plan).await?;
         let mut computed = computed(physical, state.task_ctx(), progress).await?;
-        computed.skew.decisions.push(JOINS_SORTED.to_owned());
+        computed.skew.decisions.push(JOINS_IN_PARTS.to_owned());
         Ok(computed)
     }
 

@@ -13,6 +13,7 @@ use datafusion::optimizer::optimizer::Optimizer;
 use datafusion::optimizer::single_distinct_to_groupby::SingleDistinctToGroupBy;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::aggregate_statistics::AggregateStatistics;
+use datafusion::physical_optimizer::ensure_requirements::EnsureRequirements;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 
 pub use aggregates::Aggregates;
@@ -22,6 +23,7 @@ pub use salting::SaltedJoins;
 pub use star::with_known_keys;
 
 use crate::fused::{FusedFilters, WholeDates};
+use crate::joins::JoinsInParts;
 
 /// DataFusion's rules with rankmill's in their places: fusion stands before the rule that turns a
 /// single distinct count into two aggregations, when filters on keys have been moved below. Joins that
@@ -45,6 +47,11 @@ pub(crate) fn physical_optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + 
     let mut rules = PhysicalOptimizer::new().rules;
     let by_statistics = AggregateStatistics::new();
     rules.retain(|rule| rule.name() != by_statistics.name());
+    let requirements = EnsureRequirements::new();
+    let at = rules
+        .iter()
+        .position(|rule| rule.name() == requirements.name());
+    rules.insert(at.unwrap_or(0), Arc::new(JoinsInParts));
     rules.push(Arc::new(WholeDates));
     rules.push(Arc::new(FusedFilters));
     rules

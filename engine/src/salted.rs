@@ -8,18 +8,15 @@
 //! ([`hot_keys`](crate::skew::hot_keys)); a key that was missed costs time, never a wrong result.
 //!
 //! A task hashes its rows of the dimension. Where they don't fit the memory, both sides go to disk and
-//! are joined part by part (`join`, `parts`).
+//! are joined part by part ([`joins`](crate::joins)).
 
 mod exec;
-mod join;
 mod node;
-mod parts;
 mod planner;
 #[cfg(test)]
 mod tests;
 pub(crate) mod wire;
 
 pub use exec::SaltExec;
-pub use join::SaltedJoinExec;
 pub use node::SaltedJoinNode;
 pub(crate) use planner::plan;

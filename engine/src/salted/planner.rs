@@ -2,19 +2,19 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::catalog::Session;
-use datafusion::common::{Result, ScalarValue};
+use datafusion::common::{JoinType, NullEquality, Result, ScalarValue};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::physical_expr::expressions::{Column, try_cast};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::joins::{HashJoinExec, JoinOn, PartitionMode};
 use datafusion::physical_plan::projection::ProjectionExec;
-use datafusion::physical_plan::statistics::StatisticsContext;
-use datafusion::physical_plan::{ExecutionPlan, StatisticsArgs};
 
-use super::exec::{SaltExec, Salting, Side};
-use super::join::SaltedJoinExec;
+use super::exec::{KEY, SALT, SaltExec, Salting, Side};
 use super::node::SaltedJoinNode;
+use crate::joins::in_parts;
 
 /// Salts for each task: hashes spread them over the tasks, the more the evener.
 const SALTS_PER_TASK: usize = 16;
@@ -50,11 +50,7 @@ pub(crate) fn plan(
     let dimension = salted(dimension, Arc::new(dimension_key), Side::Dimension)?;
     let of_log = log_schema.fields().len();
     let of_dimension = dimension_schema.fields().len();
-    let statistics = StatisticsContext::new().compute(dimension.as_ref(), &StatisticsArgs::new());
-    let rows = statistics
-        .ok()
-        .and_then(|known| known.num_rows.get_value().copied());
-    let join = SaltedJoinExec::try_new(dimension, log, rows.unwrap_or(0))?;
+    let join = in_parts(hash_join(dimension, log)?)?;
     let (log_at, dimension_at) = (of_dimension + 2, 0);
     let columns = (log_at..log_at + of_log).chain(dimension_at..dimension_at + of_dimension);
     let joined = join.schema();
@@ -92,4 +88,30 @@ fn salts(tasks: usize, hot: usize) -> usize {
     }
     let affordable = MAX_COPIES / hot.max(1);
     (tasks * SALTS_PER_TASK).min(affordable.max(tasks))
+}
+
+/// Each row of the log with that of the dimension, or with nulls, by the columns that a [`SaltExec`]
+/// has put behind those of its input.
+fn hash_join(
+    dimension: Arc<dyn ExecutionPlan>,
+    log: Arc<dyn ExecutionPlan>,
+) -> Result<HashJoinExec> {
+    let columns = |side: &Schema| -> Result<Vec<Arc<dyn PhysicalExpr>>> {
+        let columns = [KEY, SALT].into_iter();
+        let columns = columns.map(|name| Ok(Arc::new(Column::new_with_schema(name, side)?) as _));
+        columns.collect()
+    };
+    let of_dimension = columns(&dimension.schema())?.into_iter();
+    let on: JoinOn = of_dimension.zip(columns(&log.schema())?).collect();
+    HashJoinExec::try_new(
+        dimension,
+        log,
+        on,
+        None,
+        &JoinType::Right,
+        None,
+        PartitionMode::Partitioned,
+        NullEquality::NullEqualsNothing,
+        false,
+    )
 }

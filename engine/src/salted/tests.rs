@@ -4,11 +4,10 @@ use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, StringArray, StringViewArray,
 };
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{Column, ScalarValue};
 use datafusion::datasource::MemTable;
 use datafusion::logical_expr::{LogicalPlan, col};
-use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::{ExecutionPlan, collect_partitioned, displayable};
 use datafusion::prelude::SessionContext;
 use datafusion_proto::physical_plan::{AsExecutionPlan, DefaultPhysicalExtensionCodec};
@@ -220,7 +219,7 @@ async fn what_cannot_be_cut_is_joined_or_named() {
     let error = joined(Some(4 << 20), &log, &dimension, Vec::new()).await;
     let error = error.unwrap_err();
     assert!(crate::operator::ran_out_of_memory(&error), "{error}");
-    assert!(error.to_string().contains("SaltedJoinExec"), "{error}");
+    assert!(error.to_string().contains("GraceJoinExec"), "{error}");
 }
 
 #[tokio::test]
@@ -250,36 +249,6 @@ async fn an_operator_comes_back_as_it_went() {
         (Arc::clone(salt.salting()), salt.side(), salt.schema())
     };
     assert_eq!(parts(&received), parts(&salt));
-}
-
-#[tokio::test]
-async fn a_join_comes_back_as_it_went() {
-    let session = session(None);
-    let plan = plan(&session, Vec::new()).await;
-    let codec = crate::codec::physical(Arc::new(DefaultPhysicalExtensionCodec {}));
-    let ends = |side: &str| -> Arc<dyn ExecutionPlan> {
-        let key = Field::new(exec::KEY, DataType::Int64, true);
-        let salt = Field::new(exec::SALT, DataType::UInt32, false);
-        let name = Field::new(side, DataType::Utf8View, true);
-        Arc::new(EmptyExec::new(Arc::new(Schema::new(vec![name, key, salt]))))
-    };
-    let join = SaltedJoinExec::try_new(ends("dimension"), ends("log"), 7).unwrap();
-    let join: Arc<dyn ExecutionPlan> = Arc::new(join);
-    let sent = PhysicalPlanNode::try_from_physical_plan(Arc::clone(&join), codec.as_ref()).unwrap();
-    let context = session.context().task_ctx();
-    let received = sent.try_into_physical_plan(&context, codec.as_ref());
-    let received = received.unwrap();
-    let shown = |plan: &Arc<dyn ExecutionPlan>| displayable(plan.as_ref()).one_line().to_string();
-    assert_eq!(shown(&received), shown(&join));
-    assert!(shown(&join).contains("dimension rows=7"));
-    assert_eq!(received.schema(), join.schema());
-    // Rows of the dimension are known where its tables know theirs.
-    assert!(
-        displayable(plan.as_ref())
-            .indent(false)
-            .to_string()
-            .contains("dimension rows=30000")
-    );
 }
 
 fn salt_of(plan: &Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {

@@ -1,4 +1,4 @@
-//! The operators between the nodes of a cluster.
+//! The operator between the nodes of a cluster.
 
 use std::sync::Arc;
 
@@ -13,7 +13,6 @@ use datafusion_proto::protobuf::PhysicalPlanNode;
 use prost::Message;
 
 use super::exec::{SaltExec, Salting, Side};
-use super::join::SaltedJoinExec;
 use crate::fused::wire::{broken, projected, projection};
 
 /// A [`SaltExec`].
@@ -28,28 +27,6 @@ pub(crate) struct SaltMessage {
     /// A projection of the side: its key, then the hot keys as literals.
     #[prost(bytes = "vec", tag = "4")]
     keys: Vec<u8>,
-}
-
-/// A [`SaltedJoinExec`]; its inputs say what is joined.
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct JoinMessage {
-    #[prost(uint64, tag = "1")]
-    dimension_rows: u64,
-}
-
-pub(crate) fn join_message(exec: &SaltedJoinExec) -> JoinMessage {
-    JoinMessage {
-        dimension_rows: exec.dimension_rows() as u64,
-    }
-}
-
-pub(crate) fn join_exec(
-    message: &JoinMessage,
-    dimension: Arc<dyn ExecutionPlan>,
-    log: Arc<dyn ExecutionPlan>,
-) -> Result<SaltedJoinExec> {
-    let rows = usize::try_from(message.dimension_rows).unwrap_or(usize::MAX);
-    SaltedJoinExec::try_new(dimension, log, rows)
 }
 
 pub(crate) fn encode(

@@ -8,7 +8,7 @@ use chrono::{Days, NaiveDate};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::execution::object_store::ObjectStoreRegistry;
 use object_store::ObjectStore;
-use rankmill_engine::{ScanProgress, Session, SessionOptions, sorted_joins};
+use rankmill_engine::{ScanProgress, Session, SessionOptions, joins_in_parts};
 use rankmill_jobs::publication::{Commit, RunId, history, read_current, read_file, rollback};
 use rankmill_jobs::spec::{Params, Spec, parse};
 use rankmill_jobs::{
@@ -99,10 +99,10 @@ impl Job {
     }
 
     /// Planned as after a join that took too much memory.
-    pub(crate) fn with_sorted_joins(self) -> Self {
+    pub(crate) fn with_joins_in_parts(self) -> Self {
         let state = self.session.context().state_ref();
         let mut state = state.write();
-        *state.config_mut() = sorted_joins(state.config().clone());
+        *state.config_mut() = joins_in_parts(state.config().clone());
         drop(state);
         self
     }

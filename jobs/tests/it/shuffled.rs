@@ -225,7 +225,7 @@ fn a_table_that_may_fit_is_tried() {
             let files: Vec<_> = files.map(|day| job.file(*day, "part-0.parquet")).collect();
             (report, files)
         };
-        let (expected, tried) = (run(usize::MAX), run(usize::from(PEOPLE) * 3 / 2));
+        let (expected, tried) = (run(usize::MAX), run(2 * usize::from(PEOPLE) - 1));
         assert!(tried.1 == expected.1, "{regions}");
         assert!(says(&expected.0, "looked up in a table"));
         (

@@ -18,8 +18,8 @@ use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use rankmill_engine::skew::{SkewReport, decisions};
 use rankmill_engine::{
-    ClusterFault, Compute, Computed, Embedded, Error, JOINS_SORTED, LEFT_OUT_ROWS, Result,
-    ScanProgress, Session, has_hash_join, is_out_of_memory, scan_bytes, sorted_joins,
+    ClusterFault, Compute, Computed, Embedded, Error, JOINS_IN_PARTS, LEFT_OUT_ROWS, Result,
+    ScanProgress, Session, has_hash_join, is_out_of_memory, joins_in_parts, scan_bytes,
 };
 
 use super::collect::{FetchError, fetch};
@@ -61,10 +61,10 @@ impl Compute for Cluster {
         progress: &(dyn Fn(ScanProgress) + Sync),
     ) -> Result<Computed> {
         let mut last = String::new();
-        let mut sorted = false;
+        let mut in_parts = false;
         for submission in 1..=MAX_SUBMISSIONS {
             let slots = self.slots(name).await?;
-            let Some((context, physical)) = self.plan(session, name, plan, slots, sorted).await?
+            let Some((context, physical)) = self.plan(session, name, plan, slots, in_parts).await?
             else {
                 return Embedded.execute(session, name, plan, progress).await;
             };
@@ -75,7 +75,7 @@ impl Compute for Cluster {
                 // Another plan is made, by itself.
                 Planner::Adaptive => Vec::new(),
             };
-            decided.extend(sorted.then(|| JOINS_SORTED.to_owned()));
+            decided.extend(in_parts.then(|| JOINS_IN_PARTS.to_owned()));
             // What looks stalled may only be slow: each time it is given more time.
             let patience = self.options.stall_timeout * (1 << (submission - 1));
             let job = match self.options.planner {
@@ -92,10 +92,12 @@ impl Compute for Cluster {
                         skew,
                     });
                 }
-                Err(Failure::OutOfMemory(reason)) if hashed && !sorted => {
-                    tracing::warn!("{name}: {reason}; submitting it anew with sorted joins");
+                Err(Failure::OutOfMemory(reason)) if hashed && !in_parts => {
+                    tracing::warn!(
+                        "{name}: {reason}; submitting it anew with joins that go to disk"
+                    );
                     last = reason;
-                    sorted = true;
+                    in_parts = true;
                 }
                 Err(Failure::OutOfMemory(reason)) => {
                     return Err(Error::Cluster {
@@ -146,7 +148,7 @@ impl Cluster {
         name: &str,
         plan: &LogicalPlan,
         slots: usize,
-        sorted: bool,
+        in_parts: bool,
     ) -> Result<Option<(Arc<SessionContext>, Arc<dyn ExecutionPlan>)>> {
         let least = self.options.partitions_per_slot.max(1);
         let config = ballista_settings(session.context().copied_config());
@@ -154,8 +156,8 @@ impl Cluster {
         for config in [config.clone(), without_collected_sides(config)] {
             let planned = async |partitions| {
                 let mut config = config.clone().with_target_partitions(partitions);
-                if sorted {
-                    config = sorted_joins(config);
+                if in_parts {
+                    config = joins_in_parts(config);
                 }
                 let adaptive = self.options.planner == Planner::Adaptive;
                 let config = config.set_bool(BALLISTA_ADAPTIVE_PLANNER_ENABLED, adaptive);

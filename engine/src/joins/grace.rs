@@ -1,49 +1,47 @@
-//! Joins the salted sides: by a hash table where the dimension's rows of a task fit its share of the
-//! memory, part by part from disk where they don't.
+//! A hash join that goes to disk where the rows of its build side don't fit a task's share of the
+//! memory.
 //!
-//! The dimension is read first. If it doesn't fit, its rows and then those of the log are written in
-//! parts by the hash of key and salt, and a part at a time is joined; a part that doesn't fit either
-//! is cut anew by further bits. (Grace hash join: Kitsuregawa, Tanaka and Moto-oka, "Application of
-//! Hash to Data Base Machine and Its Architecture", New Generation Computing 1, 1983.) DataFusion 55
-//! joins each part: its hash join doesn't spill itself, and its sort-merge join fails where sorts
-//! beside each other have taken what one of them needs to merge.
+//! The build side, whose rows go into the hash table, is read first. If it doesn't fit, its rows and
+//! then those of the probe side are written in parts by the hash of their keys, and a part at a time
+//! is joined; a part that doesn't fit either is cut anew by further bits. (Grace hash join:
+//! Kitsuregawa, Tanaka and Moto-oka, "Application of Hash to Data Base Machine and Its Architecture",
+//! New Generation Computing 1, 1983.) DataFusion 55 joins each part: its hash join doesn't spill
+//! itself, and its sort-merge join fails where sorts beside each other have taken what one of them
+//! needs to merge.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::{Schema, SchemaRef};
-use datafusion::common::stats::Precision;
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{
-    ColumnStatistics, DataFusionError, JoinType, NullEquality, Result, Statistics, internal_err,
+    DataFusionError, JoinSide, JoinType, NullEquality, Result, Statistics, internal_err,
 };
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{
     MemoryConsumer, MemoryLimit, MemoryReservation, UnboundedMemoryPool,
 };
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
-use datafusion::physical_plan::joins::{HashJoinExec, JoinOn, PartitionMode};
+use datafusion::physical_plan::joins::{HashJoinExec, PartitionMode};
 use datafusion::physical_plan::metrics::{
-    BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet,
+    BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet, Time,
 };
 use datafusion::physical_plan::statistics::ChildStats;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, ExecutionPlanProperties,
+    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties,
     InputDistributionRequirements, PlanProperties, SendableRecordBatchStream, StatisticsArgs,
 };
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::exec::{KEY, SALT};
-use super::parts::{Cut, PartWriter, WrittenPart, compact};
+use super::parts::{Cut, Keys, PartWriter, WrittenPart, compact};
 use crate::operator::rows_bytes;
 use crate::session::Distributed;
-use crate::skew::{INPUT_BYTES, INPUT_ROWS, note};
+use crate::skew::{INPUT_BYTES, note};
 
 /// A task sets aside one of so many parts of what it has of the memory; the rest is for what comes
 /// after the join.
@@ -65,25 +63,25 @@ const CUT_BITS: u32 = 4;
 const FIRST_BITS: u32 = 10;
 const MOST_BITS: u32 = 24;
 
-/// Joins the two sides of a salted join by key and salt: see the [module](self). Output: the
-/// dimension's columns, null where nothing matched, then the log's; both with key and salt.
+/// A partitioned [`HashJoinExec`] that may go to disk: see the [module](self).
 #[derive(Debug)]
-pub struct SaltedJoinExec {
-    /// Partitioned, over the dimension and the log.
+pub(crate) struct GraceJoinExec {
     join: Arc<HashJoinExec>,
-    /// Rows of the dimension, in all tasks, as far as is known.
-    dimension_rows: usize,
+    /// Rows of the build side, in all tasks, as far as is known.
+    build_rows: usize,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
 
-impl SaltedJoinExec {
-    pub(super) fn try_new(
-        dimension: Arc<dyn ExecutionPlan>,
-        log: Arc<dyn ExecutionPlan>,
-        dimension_rows: usize,
-    ) -> Result<Self> {
-        let join = Arc::new(hash_join(dimension, log)?);
+impl GraceJoinExec {
+    /// Puts itself in the place of `join`.
+    ///
+    /// # Errors
+    /// If that holds its build side once for all partitions, or asks whether all of it has no null.
+    pub(crate) fn try_new(join: HashJoinExec, build_rows: usize) -> Result<Self> {
+        if *join.partition_mode() != PartitionMode::Partitioned || join.null_aware {
+            return internal_err!("parts of a join must not know of each other");
+        }
         let properties = PlanProperties::new(
             // Parts come one after the other: no order is kept.
             EquivalenceProperties::new(join.schema()),
@@ -92,57 +90,45 @@ impl SaltedJoinExec {
             Boundedness::Bounded,
         );
         Ok(Self {
-            join,
-            dimension_rows,
+            join: Arc::new(join),
+            build_rows,
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
         })
     }
 
-    pub(super) fn dimension_rows(&self) -> usize {
-        self.dimension_rows
+    /// What joins each part.
+    pub(super) fn join(&self) -> &Arc<HashJoinExec> {
+        &self.join
+    }
+
+    pub(super) fn build_rows(&self) -> usize {
+        self.build_rows
     }
 }
 
-/// The places of key and salt, which are the last two columns of a side.
-fn key_columns(side: &Schema) -> Result<[usize; 2]> {
-    Ok([side.index_of(KEY)?, side.index_of(SALT)?])
-}
-
-/// Each row of the log with that of the dimension, or with nulls.
-fn hash_join(
-    dimension: Arc<dyn ExecutionPlan>,
-    log: Arc<dyn ExecutionPlan>,
+/// The same join of other inputs with the same columns.
+pub(super) fn join_of(
+    join: &HashJoinExec,
+    build: Arc<dyn ExecutionPlan>,
+    probe: Arc<dyn ExecutionPlan>,
 ) -> Result<HashJoinExec> {
-    let columns = |side: &Schema| -> Result<Vec<Arc<dyn PhysicalExpr>>> {
-        let columns = key_columns(side)?.into_iter();
-        let columns = columns.map(|at| Arc::new(Column::new(side.field(at).name(), at)) as _);
-        Ok(columns.collect())
-    };
-    let of_dimension = columns(&dimension.schema())?.into_iter();
-    let on: JoinOn = of_dimension.zip(columns(&log.schema())?).collect();
-    HashJoinExec::try_new(
-        dimension,
-        log,
-        on,
-        None,
-        &JoinType::Right,
-        None,
-        PartitionMode::Partitioned,
-        NullEquality::NullEqualsNothing,
-        false,
-    )
+    join.builder()
+        .with_new_children(vec![build, probe])?
+        .reset_state()
+        .build()
 }
 
-impl DisplayAs for SaltedJoinExec {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "SaltedJoinExec: dimension rows={}", self.dimension_rows)
+impl DisplayAs for GraceJoinExec {
+    fn fmt_as(&self, t: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "GraceJoinExec: build rows={}, ", self.build_rows)?;
+        self.join.fmt_as(t, f)
     }
 }
 
-impl ExecutionPlan for SaltedJoinExec {
+impl ExecutionPlan for GraceJoinExec {
     fn name(&self) -> &str {
-        "SaltedJoinExec"
+        "GraceJoinExec"
     }
 
     fn properties(&self) -> &Arc<PlanProperties> {
@@ -154,11 +140,7 @@ impl ExecutionPlan for SaltedJoinExec {
     }
 
     fn input_distribution_requirements(&self) -> InputDistributionRequirements {
-        let (dimension, log) = self.join.on().iter().cloned().unzip();
-        InputDistributionRequirements::co_partitioned(vec![
-            Distribution::KeyPartitioned(dimension),
-            Distribution::KeyPartitioned(log),
-        ])
+        self.join.input_distribution_requirements()
     }
 
     fn apply_expressions(
@@ -173,32 +155,24 @@ impl ExecutionPlan for SaltedJoinExec {
         children: Vec<Arc<dyn ExecutionPlan>>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         match <[_; 2]>::try_from(children) {
-            Ok([dimension, log]) => {
-                let exec = Self::try_new(dimension, log, self.dimension_rows)?;
-                Ok(Arc::new(exec))
+            Ok([build, probe]) => {
+                let join = join_of(&self.join, build, probe)?;
+                Ok(Arc::new(Self::try_new(join, self.build_rows)?))
             }
             Err(children) => internal_err!("a join has two inputs, not {}", children.len()),
         }
     }
 
     fn child_stats_requests(&self, partition: Option<usize>) -> Vec<ChildStats> {
-        vec![ChildStats::At(partition), ChildStats::At(partition)]
+        self.join.child_stats_requests(partition)
     }
 
-    /// As many rows as the log has, where keys of the dimension occur once.
     fn statistics_from_inputs(
         &self,
         input_stats: &[Arc<Statistics>],
-        _args: &StatisticsArgs,
+        args: &StatisticsArgs,
     ) -> Result<Arc<Statistics>> {
-        let log = input_stats[1].as_ref().clone().to_inexact();
-        let of_dimension = self.join.left().schema().fields().len();
-        let unknown = (0..of_dimension).map(|_| ColumnStatistics::new_unknown());
-        Ok(Arc::new(Statistics {
-            num_rows: log.num_rows,
-            total_byte_size: Precision::Absent,
-            column_statistics: unknown.chain(log.column_statistics).collect(),
-        }))
+        self.join.statistics_from_inputs(input_stats, args)
     }
 
     fn execute(
@@ -216,17 +190,17 @@ impl ExecutionPlan for SaltedJoinExec {
             MemoryLimit::Finite(bytes) => Some(bytes / (JOIN_SHARE * tasks)),
             _ => None,
         };
-        let counter = |name| MetricBuilder::new(&self.metrics).counter(name, partition);
+        let bytes = MetricBuilder::new(&self.metrics).counter(INPUT_BYTES, partition);
         let counted = |side: &Arc<dyn ExecutionPlan>| -> Result<SendableRecordBatchStream> {
-            let (rows, bytes) = (counter(INPUT_ROWS), counter(INPUT_BYTES));
             let stream = side.execute(partition, Arc::clone(&context))?;
-            Ok(counted(stream, rows, bytes))
+            Ok(counted(stream, bytes.clone()))
         };
         let partitions = self.join.left().output_partitioning().partition_count();
         let task = Task {
-            dimension: counted(self.join.left())?,
-            log: counted(self.join.right())?,
-            dimension_rows: self.dimension_rows / partitions.max(1),
+            join: Arc::clone(&self.join),
+            build: counted(self.join.left())?,
+            probe: counted(self.join.right())?,
+            build_rows: self.build_rows / partitions.max(1),
             measured: BaselineMetrics::new(&self.metrics, partition),
             metrics: self.metrics.clone(),
             partition,
@@ -242,24 +216,18 @@ impl ExecutionPlan for SaltedJoinExec {
     }
 }
 
-fn counted(
-    stream: SendableRecordBatchStream,
-    rows: Count,
-    bytes: Count,
-) -> SendableRecordBatchStream {
+fn counted(stream: SendableRecordBatchStream, bytes: Count) -> SendableRecordBatchStream {
     let schema = stream.schema();
-    let stream = stream.inspect_ok(move |batch| {
-        rows.add(batch.num_rows());
-        bytes.add(rows_bytes(batch));
-    });
+    let stream = stream.inspect_ok(move |batch| bytes.add(rows_bytes(batch)));
     Box::pin(RecordBatchStreamAdapter::new(schema, stream))
 }
 
 /// A task of the join.
 struct Task {
-    dimension: SendableRecordBatchStream,
-    log: SendableRecordBatchStream,
-    dimension_rows: usize,
+    join: Arc<HashJoinExec>,
+    build: SendableRecordBatchStream,
+    probe: SendableRecordBatchStream,
+    build_rows: usize,
     measured: BaselineMetrics,
     metrics: ExecutionPlanMetricsSet,
     partition: usize,
@@ -269,27 +237,24 @@ struct Task {
 impl Task {
     /// Joins with so many bytes, or with as many as it takes.
     async fn join(mut self, share: Option<usize>) -> Result<SendableRecordBatchStream> {
-        let consumer = MemoryConsumer::new(format!("SaltedJoinExec[{}]", self.partition));
+        let consumer = MemoryConsumer::new(format!("GraceJoinExec[{}]", self.partition));
         let reservation = consumer.register(self.context.memory_pool());
+        let joiner = Joiner::new(&self.join, &self.context, self.measured.clone())?;
         let memory = match share {
-            None => {
-                let inner = Joiner::new(&self.context, self.measured.clone())?;
-                return inner.join(self.dimension, self.log, reservation);
-            }
+            None => return joiner.join(self.build, self.probe, reservation),
             Some(share) => set_aside(&reservation, share)?,
         };
         let mut held = Held::default();
-        while let Some(batch) = self.dimension.try_next().await? {
+        while let Some(batch) = self.build.try_next().await? {
             let _timer = self.measured.elapsed_compute().timer();
             held.push(&batch)?;
             if joined_bytes(held.rows, held.bytes) > memory {
                 break;
             }
         }
-        let joiner = Joiner::new(&self.context, self.measured.clone())?;
         if joined_bytes(held.rows, held.bytes) <= memory {
-            let dimension = held_stream(held, &self.dimension.schema());
-            return joiner.join(dimension, self.log, reservation);
+            let build = held_stream(held, &self.build.schema());
+            return joiner.join(build, self.probe, reservation);
         }
         self.join_parts(held, joiner, reservation, memory).await
     }
@@ -303,33 +268,37 @@ impl Task {
     ) -> Result<SendableRecordBatchStream> {
         let cut = Cut {
             taken: 0,
-            bits: first_bits(&held, self.dimension_rows, memory),
+            bits: first_bits(&held, self.build_rows, memory),
         };
-        let dimension = self.writer(&self.dimension, cut, memory)?;
-        let dimension = self.write(held.batches, dimension, true).await?;
-        let log = self.writer(&self.log, cut, memory)?;
-        let log = self.write(Vec::new(), log, false).await?;
-        note(
-            &self.metrics,
-            self.partition,
-            &format!(
-                "the dimension's rows of a task exceeded its memory: both sides were written to disk \
-                 in {} parts, and joined part by part",
-                dimension.len()
-            ),
+        let writer = |side| joiner.writer(side, cut, memory);
+        let compute = self.measured.elapsed_compute().clone();
+        let build = written(
+            held.batches,
+            &mut self.build,
+            writer(JoinSide::Left)?,
+            &compute,
         );
-        let parts = dimension.into_iter().zip(log);
-        let parts = parts.map(|(dimension, log)| Parts {
-            dimension,
-            log,
-            cut,
-        });
-        let schema = joiner.schema(&self.dimension.schema(), &self.log.schema())?;
+        let build = build.await?;
+        let probe = written(
+            Vec::new(),
+            &mut self.probe,
+            writer(JoinSide::Right)?,
+            &compute,
+        );
+        let probe = probe.await?;
+        let told = format!(
+            "the hashed side of a join went beyond its share of the memory: both sides were written \
+             to disk in {} parts and joined part by part",
+            build.len()
+        );
+        note(&self.metrics, self.partition, &told);
+        let parts = build.into_iter().zip(probe);
+        let parts = parts.map(|(build, probe)| Parts { build, probe, cut });
+        let schema = self.join.schema();
         let todo = Todo {
             parts: parts.rev().collect(),
             memory,
             reservation,
-            context: self.context,
             joiner,
         };
         let joined = stream::try_unfold(todo, |mut todo| async move {
@@ -339,50 +308,25 @@ impl Task {
         let joined = joined.try_flatten();
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, joined)))
     }
-
-    fn writer(
-        &self,
-        side: &SendableRecordBatchStream,
-        cut: Cut,
-        memory: usize,
-    ) -> Result<PartWriter> {
-        writer(&self.context, &side.schema(), cut, memory)
-    }
-
-    /// Writes what was held of a side, and what is to come of it.
-    async fn write(
-        &mut self,
-        held: Vec<RecordBatch>,
-        mut writer: PartWriter,
-        is_dimension: bool,
-    ) -> Result<Vec<WrittenPart>> {
-        let compute = self.measured.elapsed_compute().clone();
-        for batch in held {
-            let _timer = compute.timer();
-            writer.write(&batch)?;
-        }
-        let side = match is_dimension {
-            true => &mut self.dimension,
-            false => &mut self.log,
-        };
-        while let Some(batch) = side.try_next().await? {
-            let _timer = compute.timer();
-            writer.write(&batch)?;
-        }
-        let _timer = compute.timer();
-        writer.finish()
-    }
 }
 
-fn writer(
-    context: &TaskContext,
-    schema: &SchemaRef,
-    cut: Cut,
-    memory: usize,
-) -> Result<PartWriter> {
-    let keys = key_columns(schema)?;
-    let disk = &context.runtime_env().disk_manager;
-    PartWriter::new(schema, &keys, cut, memory / WRITE_SHARE, disk)
+/// Writes what was held of a side, and what is to come of it.
+async fn written(
+    held: Vec<RecordBatch>,
+    side: &mut SendableRecordBatchStream,
+    mut writer: PartWriter,
+    compute: &Time,
+) -> Result<Vec<WrittenPart>> {
+    for batch in held {
+        let _timer = compute.timer();
+        writer.write(&batch)?;
+    }
+    while let Some(batch) = side.try_next().await? {
+        let _timer = compute.timer();
+        writer.write(&batch)?;
+    }
+    let _timer = compute.timer();
+    writer.finish()
 }
 
 /// Sets memory aside for the whole join: `share`, or as much of it as there is.
@@ -397,7 +341,7 @@ fn set_aside(reservation: &MemoryReservation, share: usize) -> Result<usize> {
     }
 }
 
-/// What joining takes with so many rows of the dimension.
+/// What joining takes with so many rows of the build side.
 fn joined_bytes(rows: usize, bytes: usize) -> usize {
     bytes * COPIES + rows * TABLE_ROW_BYTES
 }
@@ -414,7 +358,7 @@ fn first_bits(held: &Held, expected_rows: usize, memory: usize) -> u32 {
     bits.clamp(CUT_BITS, most)
 }
 
-/// Rows of the dimension in memory.
+/// Rows of the build side in memory.
 #[derive(Default)]
 struct Held {
     batches: Vec<RecordBatch>,
@@ -439,9 +383,26 @@ fn held_stream(held: Held, schema: &SchemaRef) -> SendableRecordBatchStream {
 
 /// Both sides of a part.
 struct Parts {
-    dimension: WrittenPart,
-    log: WrittenPart,
+    build: WrittenPart,
+    probe: WrittenPart,
     cut: Cut,
+}
+
+impl Parts {
+    /// Whether nothing can come of it: neither side has rows, or only one whose rows come to nothing
+    /// without a match.
+    fn is_empty(&self, join_type: JoinType) -> bool {
+        let of_build = matches!(
+            join_type,
+            JoinType::Left | JoinType::LeftAnti | JoinType::LeftMark | JoinType::Full
+        );
+        let of_probe = matches!(
+            join_type,
+            JoinType::Right | JoinType::RightAnti | JoinType::RightMark | JoinType::Full
+        );
+        let (build, probe) = (self.build.rows() > 0, self.probe.rows() > 0);
+        !(build && probe || build && of_build || probe && of_probe)
+    }
 }
 
 /// Parts that are still to be joined, the next one last.
@@ -449,7 +410,6 @@ struct Todo {
     parts: Vec<Parts>,
     memory: usize,
     reservation: MemoryReservation,
-    context: Arc<TaskContext>,
     joiner: Joiner,
 }
 
@@ -459,20 +419,19 @@ impl Todo {
         let compute = self.joiner.measured.elapsed_compute().clone();
         let _timer = compute.timer();
         while let Some(parts) = self.parts.pop() {
-            // All that comes of a part are rows of the log.
-            if parts.log.rows() == 0 {
+            if parts.is_empty(*self.joiner.join.join_type()) {
                 continue;
             }
-            let needed = joined_bytes(parts.dimension.rows(), parts.dimension.bytes());
+            let needed = joined_bytes(parts.build.rows(), parts.build.bytes());
             if needed > self.memory && self.cut_anew(&parts)? {
                 continue;
             }
-            // Of what can't be cut, the copies of a single key, there may be more than the share.
+            // Rows of a single key can't be cut, and there may be more of them than the share.
             let reserved = self.memory.max(needed);
             self.reservation.try_resize(reserved)?;
             let joined = self.joiner.join(
-                part_stream(&parts.dimension)?,
-                part_stream(&parts.log)?,
+                part_stream(&parts.build)?,
+                part_stream(&parts.probe)?,
                 self.reservation.new_empty(),
             );
             return joined.map(Some);
@@ -489,25 +448,18 @@ impl Todo {
         if cut.end() > MOST_BITS {
             return Ok(false);
         }
-        let write = |part: &WrittenPart| {
-            let mut writer = writer(&self.context, part.schema(), cut, self.memory)?;
+        let write = |part: &WrittenPart, side| {
+            let mut writer = self.joiner.writer(side, cut, self.memory)?;
             part.read()?.try_for_each(|batch| writer.write(&batch?))?;
             writer.finish()
         };
-        let dimension = write(&parts.dimension)?;
-        if dimension
-            .iter()
-            .any(|part| part.rows() == parts.dimension.rows())
-        {
+        let build = write(&parts.build, JoinSide::Left)?;
+        if build.iter().any(|part| part.rows() == parts.build.rows()) {
             return Ok(false);
         }
-        let log = write(&parts.log)?;
-        let cut_anew = dimension.into_iter().zip(log);
-        let cut_anew = cut_anew.map(|(dimension, log)| Parts {
-            dimension,
-            log,
-            cut,
-        });
+        let probe = write(&parts.probe, JoinSide::Right)?;
+        let cut_anew = build.into_iter().zip(probe);
+        let cut_anew = cut_anew.map(|(build, probe)| Parts { build, probe, cut });
         self.parts.extend(cut_anew.rev());
         Ok(true)
     }
@@ -521,40 +473,54 @@ fn part_stream(part: &WrittenPart) -> Result<SendableRecordBatchStream> {
 
 /// Joins streams by DataFusion's operator.
 struct Joiner {
+    join: Arc<HashJoinExec>,
     /// Without a limit: what a join takes is set aside before.
     context: Arc<TaskContext>,
     measured: BaselineMetrics,
 }
 
 impl Joiner {
-    fn new(context: &TaskContext, measured: BaselineMetrics) -> Result<Self> {
+    fn new(
+        join: &Arc<HashJoinExec>,
+        context: &TaskContext,
+        measured: BaselineMetrics,
+    ) -> Result<Self> {
         let runtime = RuntimeEnvBuilder::from_runtime_env(context.runtime_env().as_ref());
         let runtime = runtime.with_memory_pool(Arc::new(UnboundedMemoryPool::default()));
         let context = TaskContext::default()
             .with_session_config(context.session_config().clone())
             .with_runtime(runtime.build_arc()?);
         Ok(Self {
+            join: Arc::clone(join),
             context: Arc::new(context),
             measured,
         })
     }
 
-    fn schema(&self, dimension: &SchemaRef, log: &SchemaRef) -> Result<SchemaRef> {
-        let empty = |schema: &SchemaRef| {
-            let plan = datafusion::physical_plan::empty::EmptyExec::new(Arc::clone(schema));
-            Arc::new(plan) as Arc<dyn ExecutionPlan>
+    /// Writes parts of a side.
+    fn writer(&self, side: JoinSide, cut: Cut, memory: usize) -> Result<PartWriter> {
+        let on = self.join.on().iter();
+        let (input, keys): (_, Vec<_>) = match side {
+            JoinSide::Left => (self.join.left(), on.map(|on| Arc::clone(&on.0)).collect()),
+            _ => (self.join.right(), on.map(|on| Arc::clone(&on.1)).collect()),
         };
-        Ok(hash_join(empty(dimension), empty(log))?.schema())
+        let keys = Keys {
+            exprs: keys,
+            // Such rows match none, so they may be anywhere.
+            spread_nulls: self.join.null_equality() == NullEquality::NullEqualsNothing,
+        };
+        let disk = &self.context.runtime_env().disk_manager;
+        PartWriter::new(&input.schema(), keys, cut, memory / WRITE_SHARE, disk)
     }
 
     /// Joins two streams. `held` is let go at the end.
     fn join(
         &self,
-        dimension: SendableRecordBatchStream,
-        log: SendableRecordBatchStream,
+        build: SendableRecordBatchStream,
+        probe: SendableRecordBatchStream,
         held: MemoryReservation,
     ) -> Result<SendableRecordBatchStream> {
-        let join = hash_join(table(dimension)?, table(log)?)?;
+        let join = join_of(&self.join, table(build)?, table(probe)?)?;
         let schema = join.schema();
         let mut joined = join.execute(0, Arc::clone(&self.context))?;
         let measured = self.measured.clone();

@@ -18,6 +18,7 @@ use datafusion::common::hash_utils::create_hashes;
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err};
 use datafusion::execution::disk_manager::DiskManager;
 use datafusion::execution::spill_file::{SpillFile, SpillWriter};
+use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::repartition::REPARTITION_RANDOM_STATE;
 
 use crate::operator::rows_bytes;
@@ -61,11 +62,39 @@ struct Part {
     bytes: usize,
 }
 
+/// What rows are hashed by.
+pub(super) struct Keys {
+    pub(super) exprs: Vec<Arc<dyn PhysicalExpr>>,
+    /// Rows with a null among them go anywhere; else a table that is full of them had one huge part.
+    pub(super) spread_nulls: bool,
+}
+
+impl Keys {
+    fn hash(&self, batch: &RecordBatch, hashes: &mut Vec<u64>) -> Result<()> {
+        let keys = self.exprs.iter().map(|key| {
+            let key = key.evaluate(batch)?;
+            key.into_array(batch.num_rows())
+        });
+        let keys: Vec<ArrayRef> = keys.collect::<Result<_>>()?;
+        hashes.clear();
+        hashes.resize(batch.num_rows(), 0);
+        create_hashes(&keys, REPARTITION_RANDOM_STATE.random_state(), hashes)?;
+        if self.spread_nulls {
+            for nulls in keys.iter().filter_map(|key| key.logical_nulls()) {
+                let rows = (!nulls.inner()).set_indices().collect::<Vec<_>>();
+                // Numbers far apart in all of their high bits (Knuth's multiplicative hashing).
+                rows.into_iter()
+                    .for_each(|row| hashes[row] = (row as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A side of a join, being written.
 pub(super) struct PartWriter {
     schema: SchemaRef,
-    /// The columns that are hashed.
-    keys: Vec<usize>,
+    keys: Keys,
     cut: Cut,
     parts: Vec<Part>,
     held: Vec<RecordBatch>,
@@ -80,7 +109,7 @@ pub(super) struct PartWriter {
 impl PartWriter {
     pub(super) fn new(
         schema: &SchemaRef,
-        keys: &[usize],
+        keys: Keys,
         cut: Cut,
         most_bytes: usize,
         disk: &Arc<DiskManager>,
@@ -89,7 +118,7 @@ impl PartWriter {
         let writer = BufWriter::new(file.open_writer()?);
         Ok(Self {
             schema: Arc::clone(schema),
-            keys: keys.to_vec(),
+            keys,
             cut,
             parts: (0..cut.parts()).map(|_| Part::default()).collect(),
             held: Vec::new(),
@@ -119,11 +148,7 @@ impl PartWriter {
         let mut of_parts: Vec<Vec<(usize, usize)>> = vec![Vec::new(); self.cut.parts()];
         let mut hashes = Vec::new();
         for (at, batch) in self.held.iter().enumerate() {
-            let keys = self.keys.iter().map(|key| Arc::clone(batch.column(*key)));
-            let keys: Vec<ArrayRef> = keys.collect();
-            hashes.clear();
-            hashes.resize(batch.num_rows(), 0);
-            create_hashes(&keys, REPARTITION_RANDOM_STATE.random_state(), &mut hashes)?;
+            self.keys.hash(batch, &mut hashes)?;
             for (row, hash) in hashes.iter().enumerate() {
                 of_parts[self.cut.part_of(*hash)].push((at, row));
             }
