@@ -187,7 +187,7 @@ impl ExecutionPlan for GraceJoinExec {
             false => config.target_partitions().max(1),
         };
         let share = match context.memory_pool().memory_limit() {
-            MemoryLimit::Finite(bytes) => Some(bytes / (JOIN_SHARE * tasks)),
+            MemoryLimit::Finite(bytes) => Some(Share { bytes, tasks }),
             _ => None,
         };
         let bytes = MetricBuilder::new(&self.metrics).counter(INPUT_BYTES, partition);
@@ -235,14 +235,14 @@ struct Task {
 }
 
 impl Task {
-    /// Joins with so many bytes, or with as many as it takes.
-    async fn join(mut self, share: Option<usize>) -> Result<SendableRecordBatchStream> {
+    /// Joins with a share of the memory, or with as much as it takes.
+    async fn join(mut self, share: Option<Share>) -> Result<SendableRecordBatchStream> {
         let consumer = MemoryConsumer::new(format!("GraceJoinExec[{}]", self.partition));
         let reservation = consumer.register(self.context.memory_pool());
         let joiner = Joiner::new(&self.join, &self.context, self.measured.clone())?;
         let memory = match share {
             None => return joiner.join(self.build, self.probe, reservation),
-            Some(share) => set_aside(&reservation, share)?,
+            Some(share) => share.set_aside(&reservation, self.context.memory_pool().reserved())?,
         };
         let mut held = Held::default();
         while let Some(batch) = self.build.try_next().await? {
@@ -252,7 +252,9 @@ impl Task {
                 break;
             }
         }
-        if joined_bytes(held.rows, held.bytes) <= memory {
+        let needed = joined_bytes(held.rows, held.bytes);
+        if needed <= memory {
+            reservation.try_resize(needed)?;
             let build = held_stream(held, &self.build.schema());
             return joiner.join(build, self.probe, reservation);
         }
@@ -329,14 +331,28 @@ async fn written(
     writer.finish()
 }
 
-/// Sets memory aside for the whole join: `share`, or as much of it as there is.
-fn set_aside(reservation: &MemoryReservation, share: usize) -> Result<usize> {
-    let mut bytes = share.max(LEAST_BYTES);
-    loop {
-        match reservation.try_grow(bytes) {
-            Ok(()) => return Ok(bytes),
-            Err(_) if bytes / 2 >= LEAST_BYTES => bytes /= 2,
-            Err(full) => return Err(full),
+/// What tasks have of the memory.
+#[derive(Debug, Clone, Copy)]
+struct Share {
+    /// Of the whole pool.
+    bytes: usize,
+    /// That share the pool.
+    tasks: usize,
+}
+
+impl Share {
+    /// Sets memory aside for the whole join: an even share, or of what is left, where other joins of a
+    /// plan have taken theirs, half of it; less where that isn't there.
+    fn set_aside(self, reservation: &MemoryReservation, reserved: usize) -> Result<usize> {
+        let even = self.bytes / (JOIN_SHARE * self.tasks);
+        let left = self.bytes.saturating_sub(reserved) / (2 * self.tasks);
+        let mut bytes = even.min(left).max(LEAST_BYTES);
+        loop {
+            match reservation.try_grow(bytes) {
+                Ok(()) => return Ok(bytes),
+                Err(_) if bytes / 2 >= LEAST_BYTES => bytes /= 2,
+                Err(full) => return Err(full),
+            }
         }
     }
 }
