@@ -35,13 +35,14 @@ mod windows;
 pub(crate) mod wire;
 
 pub use aggregator::MAX_DAYS;
+pub(crate) use dimension::forget_unused;
 pub use dimension::{TableBytes, held_table_bytes, table_bytes};
 pub use exec::FusedExec;
 pub(crate) use groups::{fits_dense, for_integer, has_dense_form};
 pub(crate) use log::column_name;
 pub use node::{FusedNode, KeySpec, LookupSpec, MeasureSpec};
-pub use planner::can_look_up;
-pub(crate) use planner::{WholeDates, counts_distinct, plan};
+pub(crate) use planner::{WholeDates, plan};
+pub use planner::{can_look_up, counts_distinct};
 pub(crate) use selection::FusedFilters;
 pub use windows::{WindowGroups, WindowPlan};
 
@@ -79,6 +80,8 @@ pub async fn table_keys(
         table => table?,
     };
     if table.size() > most {
+        // Rows will be joined instead, and need the memory.
+        dimension::forget(cache_key);
         return Ok(None);
     }
     if !table.repeated.is_empty() {

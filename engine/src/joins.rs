@@ -21,8 +21,8 @@ use datafusion::prelude::SessionConfig;
 pub(crate) use grace::GraceJoinExec;
 
 /// What a report says of a plan that was computed anew with [`joins_in_parts`].
-pub const JOINS_IN_PARTS: &str = "joins are planned anew to go to disk where they have to: with hash \
-                                  tables for all tasks the memory did not suffice";
+pub const JOINS_IN_PARTS: &str =
+    "joins were planned anew to go to disk where they have to: the memory did not suffice";
 
 /// DataFusion's error of memory that is short, in errors that come as text: for people, or as the
 /// variant's name.
@@ -39,7 +39,8 @@ pub fn joins_in_parts(config: SessionConfig) -> SessionConfig {
     config
 }
 
-/// Whether no hash table is shared by all tasks: see [`joins_in_parts`].
+/// Whether no hash table is shared by all tasks: under [`joins_in_parts`], and where a cluster can't
+/// collect a side.
 fn are_in_parts(config: &ConfigOptions) -> bool {
     let optimizer = &config.optimizer;
     optimizer.hash_join_single_partition_threshold == 0

@@ -18,5 +18,6 @@ mod tests;
 pub(crate) mod wire;
 
 pub use exec::SaltExec;
+pub(crate) use exec::is_salt;
 pub use node::SaltedJoinNode;
 pub(crate) use planner::plan;

@@ -57,7 +57,7 @@ struct TableLimit(usize);
 /// What the code table of a dimension may take where memory has no limit.
 const MAX_TABLE_BYTES: usize = 4 << 30;
 
-/// Sorts that a thread may have begun: each side of a join has its own.
+/// Sorts that a thread may have begun at once, in a plan with windows.
 const SORTS_PER_THREAD: usize = 4;
 /// A sort sets aside one of so many parts of its share, to merge what it has spilled.
 const SORT_SHARE: usize = 4;

@@ -399,7 +399,7 @@ mod tests {
     #[test]
     fn a_plan_tells_its_hot_keys_stages_and_decisions() {
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let (report, exchanged) = runtime.block_on(async {
+        let (report, exchanged, datafusions) = runtime.block_on(async {
             let options = SessionOptions {
                 threads: Some(3),
                 ..SessionOptions::default()
@@ -419,6 +419,11 @@ mod tests {
                 .sql("select item, count(distinct date) from t group by item")
                 .await
                 .unwrap();
+            let summed =
+                context.sql("select item, sum(length(cast(date as varchar))) from t group by item");
+            let summed = summed.await.unwrap().create_physical_plan().await.unwrap();
+            let found = collect(Arc::clone(&summed), context.task_ctx()).await;
+            found.unwrap();
             let distributed = Distributed::mark(context.copied_config());
             let states = [context.state(), session.state_with(distributed).unwrap()];
             let logical = frame.into_unoptimized_plan();
@@ -430,7 +435,7 @@ mod tests {
                 reports.push(stages::embedded(&plan));
             }
             let exchanged = reports.pop().unwrap();
-            (reports.pop().unwrap(), exchanged)
+            (reports.pop().unwrap(), exchanged, stages::embedded(&summed))
         });
         let [column] = &report.columns[..] else {
             panic!("{report:?}");
@@ -475,6 +480,16 @@ mod tests {
         for stage in rest {
             let (rows, bytes) = of(stage);
             assert!(rows > 0 && bytes >= 8 * rows, "{exchanged:?}");
+        }
+        // As between DataFusion's own operators.
+        let [partial, rest @ ..] = &datafusions.stages[..] else {
+            panic!("{datafusions:?}");
+        };
+        assert_eq!(of(partial), (27_000, 0));
+        assert!(!rest.is_empty());
+        for stage in rest {
+            let (rows, bytes) = of(stage);
+            assert!(rows > 0 && bytes >= 8 * rows, "{datafusions:?}");
         }
     }
 }

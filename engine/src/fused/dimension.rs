@@ -17,8 +17,9 @@ use datafusion::common::{DataFusionError, Result, exec_datafusion_err};
 use datafusion::execution::memory_pool::MemoryReservation;
 
 pub(super) use self::build::TooLarge;
+pub(crate) use self::cache::forget_unused;
 pub use self::cache::held_table_bytes;
-pub(super) use self::cache::{dimension, forget, forget_unused};
+pub(super) use self::cache::{dimension, forget};
 pub(super) use self::composed::Composed;
 pub use self::estimate::{TableBytes, table_bytes};
 use super::groups::{for_integer, is_dense_integer, is_text};

@@ -298,7 +298,10 @@ fn extreme(expr: &Expr, log: &DFSchema) -> Result<Option<(bool, DataType)>> {
 }
 
 /// Whether an aggregate over `log` counts distinct values of a type that can be packed or numbered.
-pub(crate) fn counts_distinct(expr: &Expr, log: &DFSchema) -> Result<bool> {
+///
+/// # Errors
+/// If the aggregate's argument has no type over these columns.
+pub fn counts_distinct(expr: &Expr, log: &DFSchema) -> Result<bool> {
     Ok(distinct_argument(expr, log)?.is_some())
 }
 

@@ -11,6 +11,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -20,10 +21,10 @@ use datafusion::common::{
 };
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{
-    MemoryConsumer, MemoryLimit, MemoryReservation, UnboundedMemoryPool,
+    MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation, UnboundedMemoryPool,
 };
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::joins::{HashJoinExec, PartitionMode};
 use datafusion::physical_plan::metrics::{
@@ -39,12 +40,13 @@ use datafusion::physical_plan::{
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::parts::{Cut, Keys, PartWriter, WrittenPart, compact};
+use crate::fused::forget_unused;
 use crate::operator::rows_bytes;
 use crate::session::Distributed;
 use crate::skew::{INPUT_BYTES, note};
 
-/// A task sets aside one of so many parts of what it has of the memory; the rest is for what comes
-/// after the join.
+/// A task sets aside one of so many parts of what it has of the memory; the rest is for other joins
+/// and what comes after them.
 const JOIN_SHARE: usize = 3;
 /// The least with which a task joins.
 const LEAST_BYTES: usize = 1 << 20;
@@ -77,14 +79,18 @@ impl GraceJoinExec {
     /// Puts itself in the place of `join`.
     ///
     /// # Errors
-    /// If that holds its build side once for all partitions, or asks whether all of it has no null.
+    /// If that holds its build side once for all partitions, asks whether all of it has no null, or ends
+    /// after some rows.
     pub(crate) fn try_new(join: HashJoinExec, build_rows: usize) -> Result<Self> {
-        if *join.partition_mode() != PartitionMode::Partitioned || join.null_aware {
+        let of_all = join.null_aware || join.fetch().is_some();
+        if *join.partition_mode() != PartitionMode::Partitioned || of_all {
             return internal_err!("parts of a join must not know of each other");
         }
+        // Parts come one after the other: no order is kept.
+        let mut equivalences = join.properties().equivalence_properties().clone();
+        equivalences.clear_orderings();
         let properties = PlanProperties::new(
-            // Parts come one after the other: no order is kept.
-            EquivalenceProperties::new(join.schema()),
+            equivalences,
             join.properties().output_partitioning().clone(),
             EmissionType::Final,
             Boundedness::Bounded,
@@ -98,7 +104,7 @@ impl GraceJoinExec {
     }
 
     /// What joins each part.
-    pub(super) fn join(&self) -> &Arc<HashJoinExec> {
+    pub(crate) fn join(&self) -> &Arc<HashJoinExec> {
         &self.join
     }
 
@@ -195,7 +201,17 @@ impl ExecutionPlan for GraceJoinExec {
             let stream = side.execute(partition, Arc::clone(&context))?;
             Ok(counted(stream, bytes.clone()))
         };
-        let partitions = self.join.left().output_partitioning().partition_count();
+        let partitions =
+            |side: &Arc<dyn ExecutionPlan>| side.output_partitioning().partition_count();
+        let of_build = partitions(self.join.left());
+        if of_build != partitions(self.join.right()) {
+            return internal_err!("a join of {of_build} partitions with others");
+        }
+        // A task of an executor knows its own partitions only.
+        let partitions = match Distributed::is_set(config) {
+            true => config.target_partitions().max(of_build),
+            false => of_build,
+        };
         let task = Task {
             join: Arc::clone(&self.join),
             build: counted(self.join.left())?,
@@ -241,8 +257,14 @@ impl Task {
         let reservation = consumer.register(self.context.memory_pool());
         let joiner = Joiner::new(&self.join, &self.context, self.measured.clone())?;
         let memory = match share {
-            None => return joiner.join(self.build, self.probe, reservation),
-            Some(share) => share.set_aside(&reservation, self.context.memory_pool().reserved())?,
+            None => {
+                return joiner.join(
+                    Side::Input(self.build),
+                    Side::Input(self.probe),
+                    reservation,
+                );
+            }
+            Some(share) => share.set_aside(&reservation, self.context.memory_pool().as_ref())?,
         };
         let mut held = Held::default();
         while let Some(batch) = self.build.try_next().await? {
@@ -256,7 +278,7 @@ impl Task {
         if needed <= memory {
             reservation.try_resize(needed)?;
             let build = held_stream(held, &self.build.schema());
-            return joiner.join(build, self.probe, reservation);
+            return joiner.join(Side::Own(build), Side::Input(self.probe), reservation);
         }
         self.join_parts(held, joiner, reservation, memory).await
     }
@@ -342,11 +364,15 @@ struct Share {
 
 impl Share {
     /// Sets memory aside for the whole join: an even share, or of what is left, where other joins of a
-    /// plan have taken theirs, half of it; less where that isn't there.
-    fn set_aside(self, reservation: &MemoryReservation, reserved: usize) -> Result<usize> {
+    /// plan have taken theirs, half of it; less where that isn't there. Tables of dimensions that nobody
+    /// uses give way.
+    fn set_aside(self, reservation: &MemoryReservation, pool: &dyn MemoryPool) -> Result<usize> {
         let even = self.bytes / (JOIN_SHARE * self.tasks);
-        let left = self.bytes.saturating_sub(reserved) / (2 * self.tasks);
-        let mut bytes = even.min(left).max(LEAST_BYTES);
+        let left = || self.bytes.saturating_sub(pool.reserved()) / (2 * self.tasks);
+        if left() < even {
+            forget_unused(0);
+        }
+        let mut bytes = even.min(left()).max(LEAST_BYTES);
         loop {
             match reservation.try_grow(bytes) {
                 Ok(()) => return Ok(bytes),
@@ -359,15 +385,17 @@ impl Share {
 
 /// What joining takes with so many rows of the build side.
 fn joined_bytes(rows: usize, bytes: usize) -> usize {
-    bytes * COPIES + rows * TABLE_ROW_BYTES
+    let of_table = rows.saturating_mul(TABLE_ROW_BYTES);
+    bytes.saturating_mul(COPIES).saturating_add(of_table)
 }
 
 /// Parts that each are likely to fit, but not so many that chunks have few rows.
 fn first_bits(held: &Held, expected_rows: usize, memory: usize) -> u32 {
     let row_bytes = held.bytes / held.rows.max(1) + 1;
     let rows = expected_rows.max(held.rows * 2);
+    let bytes = rows.saturating_mul(row_bytes);
     // Hashes don't spread rows quite evenly.
-    let parts = joined_bytes(rows, rows * row_bytes) / (memory * 3 / 4).max(1) + 1;
+    let parts = joined_bytes(rows, bytes) / (memory * 3 / 4).max(1) + 1;
     let chunks = memory / WRITE_SHARE / row_bytes / CHUNK_ROWS;
     let bits = parts.next_power_of_two().ilog2();
     let most = chunks.max(1).ilog2().clamp(CUT_BITS, FIRST_BITS);
@@ -446,8 +474,8 @@ impl Todo {
             let reserved = self.memory.max(needed);
             self.reservation.try_resize(reserved)?;
             let joined = self.joiner.join(
-                part_stream(&parts.build)?,
-                part_stream(&parts.probe)?,
+                Side::Own(part_stream(&parts.build)?),
+                Side::Own(part_stream(&parts.probe)?),
                 self.reservation.new_empty(),
             );
             return joined.map(Some);
@@ -529,35 +557,63 @@ impl Joiner {
         PartWriter::new(&input.schema(), keys, cut, memory / WRITE_SHARE, disk)
     }
 
-    /// Joins two streams. `held` is let go at the end.
+    /// Joins two sides. `held` is let go at the end.
     fn join(
         &self,
-        build: SendableRecordBatchStream,
-        probe: SendableRecordBatchStream,
+        build: Side,
+        probe: Side,
         held: MemoryReservation,
     ) -> Result<SendableRecordBatchStream> {
-        let join = join_of(&self.join, table(build)?, table(probe)?)?;
+        let of_inputs = Time::new();
+        let (build, probe) = (build.table(&of_inputs)?, probe.table(&of_inputs)?);
+        let join = join_of(&self.join, build, probe)?;
         let schema = join.schema();
         let mut joined = join.execute(0, Arc::clone(&self.context))?;
         let measured = self.measured.clone();
         let joined = stream::poll_fn(move |polled| {
             let _held = &held;
-            let _timer = measured.elapsed_compute().timer();
+            let (begun, before) = (Instant::now(), of_inputs.value());
             let batch = joined.poll_next_unpin(polled);
+            let inputs = Duration::from_nanos((of_inputs.value() - before) as u64);
+            let own = begun.elapsed().saturating_sub(inputs);
+            measured.elapsed_compute().add_duration(own);
             measured.record_poll(batch)
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, joined)))
     }
 }
 
-fn table(stream: SendableRecordBatchStream) -> Result<Arc<dyn ExecutionPlan>> {
-    let schema = stream.schema();
-    let once = Arc::new(Once {
-        schema: Arc::clone(&schema),
-        stream: Mutex::new(Some(stream)),
-    });
-    let table = StreamingTableExec::try_new(schema, vec![once], None, [], false, None)?;
-    Ok(Arc::new(table))
+/// A side of a join that is joined at once.
+enum Side {
+    /// What the operator has, in memory or on disk: reading it is its own work.
+    Own(SendableRecordBatchStream),
+    /// What other operators give, who measure their time themselves.
+    Input(SendableRecordBatchStream),
+}
+
+impl Side {
+    /// The side as an operator. Of an input the time is counted.
+    fn table(self, of_inputs: &Time) -> Result<Arc<dyn ExecutionPlan>> {
+        let (stream, time) = match self {
+            Self::Own(stream) => (stream, Time::new()),
+            Self::Input(stream) => (stream, of_inputs.clone()),
+        };
+        let schema = stream.schema();
+        let mut stream = stream;
+        let timed = stream::poll_fn(move |polled| {
+            let _timer = time.timer();
+            stream.poll_next_unpin(polled)
+        });
+        let once = Arc::new(Once {
+            schema: Arc::clone(&schema),
+            stream: Mutex::new(Some(Box::pin(RecordBatchStreamAdapter::new(
+                Arc::clone(&schema),
+                timed,
+            )))),
+        });
+        let table = StreamingTableExec::try_new(schema, vec![once], None, [], false, None)?;
+        Ok(Arc::new(table))
+    }
 }
 
 /// A stream as a partition that is read once.

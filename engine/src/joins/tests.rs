@@ -195,6 +195,36 @@ async fn nulls_may_be_equal() {
     }
 }
 
+/// Each has its part of the memory while the ones below it work.
+#[tokio::test]
+async fn many_joins_share_the_memory() {
+    let nested = |grace: bool| {
+        let mut plan = side("probe", 2_000, Some);
+        for _ in 0..7 {
+            let nulls = NullEquality::NullEqualsNothing;
+            let above = join(
+                side("build", ROWS, Some),
+                plan,
+                JoinType::Right,
+                None,
+                nulls,
+            );
+            plan = match grace {
+                true => Arc::new(in_parts(above).unwrap()),
+                false => Arc::new(above),
+            };
+        }
+        plan
+    };
+    let expected = rows(nested(false), context(1 << 30)).await;
+    assert_eq!(expected.len(), 2_000);
+    for memory in [12 << 20, 32 << 20] {
+        let plan = nested(true);
+        assert!(rows(Arc::clone(&plan), context(memory)).await == expected);
+        assert!(went_to_disk(&plan), "{memory}");
+    }
+}
+
 #[test]
 fn a_join_that_minds_other_parts_is_refused() {
     let whole = || {

@@ -33,6 +33,12 @@ pub(super) const KEY: &str = "__join_key";
 /// The column of the salt.
 pub(super) const SALT: &str = "__join_salt";
 
+/// Whether an expression is the salt of a side.
+pub(crate) fn is_salt(expr: &Arc<dyn PhysicalExpr>) -> bool {
+    expr.downcast_ref::<Column>()
+        .is_some_and(|column| column.name() == SALT)
+}
+
 /// What both sides of a join must agree on.
 #[derive(Debug, PartialEq)]
 pub(super) struct Salting {

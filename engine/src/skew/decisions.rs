@@ -8,8 +8,9 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::joins::{HashJoinExec, PartitionMode};
 
 use crate::fused::FusedExec;
+use crate::joins::GraceJoinExec;
 use crate::rank::{GroupLimitExec, RankExec, RankMode};
-use crate::salted::SaltExec;
+use crate::salted::{SaltExec, is_salt};
 
 /// What a plan does about skew, a sentence each.
 pub fn decisions(plan: &Arc<dyn ExecutionPlan>) -> Vec<String> {
@@ -44,20 +45,28 @@ fn walk(plan: &Arc<dyn ExecutionPlan>, said: &mut Vec<String>) {
     } else if let Some(salt) = plan.downcast_ref::<SaltExec>() {
         salt.decision().into_iter().for_each(say);
     } else if let Some(join) = plan.downcast_ref::<HashJoinExec>() {
-        let on = join.on().iter();
-        let on: Vec<String> = on
-            .map(|(left, right)| format!("{left} = {right}"))
-            .collect();
-        say(match join.partition_mode() {
-            PartitionMode::CollectLeft => format!(
-                "the join on {} has one hash table for all tasks: its other side isn't shuffled",
-                on.join(", ")
-            ),
-            _ => format!(
-                "the join on {} shuffles both sides: a hot key's rows all go to one task",
-                on.join(", ")
-            ),
-        });
+        say(join_decision(join));
+    } else if let Some(join) = plan.downcast_ref::<GraceJoinExec>()
+        && !join.join().on().iter().any(|(left, _)| is_salt(left))
+    {
+        say(join_decision(join.join()));
+    }
+}
+
+fn join_decision(join: &HashJoinExec) -> String {
+    let on = join.on().iter();
+    let on: Vec<String> = on
+        .map(|(left, right)| format!("{left} = {right}"))
+        .collect();
+    match join.partition_mode() {
+        PartitionMode::CollectLeft => format!(
+            "the join on {} has one hash table for all tasks: its other side isn't shuffled",
+            on.join(", ")
+        ),
+        _ => format!(
+            "the join on {} shuffles both sides: a hot key's rows all go to one task",
+            on.join(", ")
+        ),
     }
 }
 

@@ -40,7 +40,8 @@ pub struct TaskWork {
     /// Rows that it read, from files or from other tasks.
     pub rows: u64,
     /// Bytes that it read: of files as they are there, of other tasks' rows as they are in memory.
-    /// Where DataFusion's own operators take in the rows of other tasks they aren't known: 0.
+    /// Where DataFusion's own operators take in the rows of other tasks on a cluster they aren't known:
+    /// 0.
     pub bytes: u64,
     /// Microseconds that it worked.
     pub us: u64,
@@ -201,6 +202,8 @@ fn stage(operators: &[Operator]) -> Option<Stage> {
     let mut tasks: BTreeMap<usize, TaskWork> = BTreeMap::new();
     // Rows and bytes by which operators say what they took in.
     let mut taken: BTreeMap<usize, (u64, u64)> = BTreeMap::new();
+    // Bytes that exchanges of this process gave, with all that their buffers hold.
+    let mut given: BTreeMap<usize, u64> = BTreeMap::new();
     for operator in operators {
         let exchange = is_exchange(&operator.plan);
         let takes_in = takes_in(&operator.plan);
@@ -209,13 +212,21 @@ fn stage(operators: &[Operator]) -> Option<Stage> {
                 continue;
             };
             // What else an exchange does is done by the tasks that send.
-            if exchange && !matches!(value, MetricValue::OutputRows(_)) {
+            if exchange
+                && !matches!(
+                    value,
+                    MetricValue::OutputRows(_) | MetricValue::OutputBytes(_)
+                )
+            {
                 continue;
             }
             let task = tasks.entry(partition).or_default();
             match value {
                 MetricValue::OutputRows(rows) if operator.reads => {
                     task.rows += rows.value() as u64;
+                }
+                MetricValue::OutputBytes(bytes) if exchange && operator.reads => {
+                    *given.entry(partition).or_default() += bytes.value() as u64;
                 }
                 MetricValue::ElapsedCompute(time) => task.us += time.value() as u64 / 1000,
                 MetricValue::Time { name, time } if TIMES.contains(&name.as_ref()) => {
@@ -243,6 +254,12 @@ fn stage(operators: &[Operator]) -> Option<Stage> {
         task.rows = task.rows.max(rows);
         task.bytes = task.bytes.max(bytes);
     }
+    for (partition, bytes) in given {
+        let task = tasks.entry(partition).or_default();
+        if task.bytes == 0 {
+            task.bytes = bytes;
+        }
+    }
     if tasks.is_empty() {
         return None;
     }
@@ -258,7 +275,7 @@ fn stage(operators: &[Operator]) -> Option<Stage> {
 /// The counter by which an operator says how many rows it took in.
 pub(crate) const INPUT_ROWS: &str = "rows_taken_in";
 /// The counter by which an operator that may stand behind an exchange says how many bytes it took in:
-/// exchanges don't.
+/// those of a cluster don't, and the others count whole buffers.
 pub(crate) const INPUT_BYTES: &str = "bytes_taken_in";
 
 fn name(operators: &[Operator]) -> String {

@@ -8,7 +8,9 @@ use datafusion::functions_aggregate::expr_fn::{count, count_distinct};
 use datafusion::logical_expr::{Expr, LogicalPlan, cast, lit, when};
 use datafusion::prelude::DataFrame;
 use rankmill_engine::Session;
-use rankmill_engine::fused::{FusedNode, KeySpec, MeasureSpec, TableBytes, table_bytes};
+use rankmill_engine::fused::{
+    FusedNode, KeySpec, MeasureSpec, TableBytes, counts_distinct, table_bytes,
+};
 use rankmill_engine::salted::SaltedJoinNode;
 use rankmill_engine::skew::{FILES_FOR_HOT_KEYS, hot_keys};
 use rankmill_engine::source::SourceTable;
@@ -82,10 +84,11 @@ impl Compiler<'_> {
             let found = session.execute(&name, plan, &|_| {}).await;
             found.map_err(Inputs::engine_error(self.job))
         };
-        // Distinct values are packed, and sorted on disk where they have to be; a group for each key,
-        // which tells the keys, takes many times as long.
-        let counts = self.key_counts(dimension, index)?;
-        if occur_once(&found(&counts).await?.batches) {
+        // Distinct values are packed, and go to disk where they have to; a group for each key, which
+        // tells the keys, takes many times as long.
+        if let Some(counts) = self.key_counts(dimension, index)?
+            && occur_once(&found(&counts).await?.batches)
+        {
             return Ok(());
         }
         let duplicates = self.duplicates(dimension, &key_column(index))?;
@@ -93,18 +96,20 @@ impl Compiler<'_> {
         self.check_duplicates(&input.field, input, key_name, &duplicates.batches)
     }
 
-    /// One row: how many keys the dimension number `index` has, and how many different ones.
-    fn key_counts(&self, dimension: &DataFrame, index: usize) -> Result<LogicalPlan> {
+    /// One row: how many keys the dimension number `index` has, and how many different ones. None if
+    /// they are of a type that would be counted in a set that doesn't go to disk.
+    fn key_counts(&self, dimension: &DataFrame, index: usize) -> Result<Option<LogicalPlan>> {
         let log = dimension.clone().into_unoptimized_plan();
         let key = key_column(index);
-        let counts = [
-            (KEYS, count(key.clone())),
-            (DISTINCT_KEYS, count_distinct(key)),
-        ];
+        let distinct = count_distinct(key.clone());
+        if !counts_distinct(&distinct, log.schema()).map_err(|e| self.plan_error(e))? {
+            return Ok(None);
+        }
+        let counts = [(KEYS, count(key)), (DISTINCT_KEYS, distinct)];
         let counts = counts.map(|(name, count)| (name.to_owned(), MeasureSpec::Aggregate(count)));
         let all = vec![("__all".to_owned(), KeySpec::Log(lit(0i64)))];
         let counts = FusedNode::try_new(log, Vec::new(), all, counts.to_vec());
-        Ok(counts.map_err(|e| self.plan_error(e))?.into_plan())
+        Ok(Some(counts.map_err(|e| self.plan_error(e))?.into_plan()))
     }
 
     /// Joins a log with the dimension number `index`.

@@ -69,7 +69,9 @@ impl Compute for Cluster {
                 return Embedded.execute(session, name, plan, progress).await;
             };
             let schema = physical.schema();
-            let hashed = has_hash_join(&physical);
+            // The adaptive planner wouldn't have them go to disk.
+            let is_static = self.options.planner == Planner::Static;
+            let hashed = is_static && has_hash_join(&physical);
             let mut decided = match self.options.planner {
                 Planner::Static => decisions(&physical),
                 // Another plan is made, by itself.

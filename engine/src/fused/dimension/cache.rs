@@ -122,7 +122,7 @@ pub(in crate::fused) fn forget(key: &str) {
 
 /// Drops tables that nobody uses, those first that weren't for longest, until all that is kept takes
 /// `most` bytes at most. Whether there were any.
-pub(in crate::fused) fn forget_unused(most: usize) -> bool {
+pub(crate) fn forget_unused(most: usize) -> bool {
     let mut cache = cache();
     let mut bytes: usize = cache.tables.values().map(Cached::size).sum();
     let before = bytes;
