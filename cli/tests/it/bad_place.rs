@@ -131,8 +131,30 @@ ranking:
 output: { path: "{lake}/rankings/sessions/" }
 "#;
 
+/// Both sides are larger than the smallest memory.
+const WIDE_JOIN: &str = r#"
+version: 1
+name: sessions
+sources:
+  clicks: { path: "{lake}/stage/ticket_clicks/", date: { partition: date } }
+sql: |
+  WITH wide AS (SELECT session_id, action, click_id, repeat(platform, 30) AS text FROM clicks)
+  SELECT a.action, count(*) AS pairs, max(a.text) AS widest, max(b.text) AS other
+  FROM wide a JOIN wide b ON a.click_id = b.click_id GROUP BY a.action
+output: { path: "{lake}/rankings/sessions/", key: [action] }
+"#;
+
 #[test]
 fn a_full_disk_of_temporary_files_leaves_the_previous_ranking() {
+    for (spec, says) in [
+        (MANY_GROUPS, "groups went to disk"),
+        (WIDE_JOIN, "written to disk"),
+    ] {
+        without_room_for_temporary_files(spec, says);
+    }
+}
+
+fn without_room_for_temporary_files(spec: &str, says: &str) {
     let Some(disk) = SmallDisk::mount("small-temporary-disk", 1 << 20) else {
         println!("skipped: mounting a small file system is not permitted here");
         return;
@@ -142,14 +164,10 @@ fn a_full_disk_of_temporary_files_leaves_the_previous_ranking() {
     let days = ["--days", "1", "--from", DATE];
     let generated = lake.run(&[&["generate"][..], &rows, &days].concat());
     generated.ok();
-    let (_folder, spec) = written(MANY_GROUPS);
+    let (_folder, spec) = written(spec);
     let short = ["run", &spec, "--date", DATE, "--force", "--memory", "60MB"];
     let first = lake.run(&short).ok();
-    assert!(
-        first.stderr.contains("groups went to disk"),
-        "{}",
-        first.stderr
-    );
+    assert!(first.stderr.contains(says), "{}", first.stderr);
     let published = || lake.published("sessions", DATE).unwrap();
     let before = published();
     let full = lake.command(&short).env("TMPDIR", &disk.0).output();

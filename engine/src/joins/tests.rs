@@ -14,6 +14,8 @@ use datafusion::physical_expr::expressions::{BinaryExpr, Column, lit};
 use datafusion::physical_plan::displayable;
 use datafusion::physical_plan::joins::utils::{ColumnIndex, JoinFilter};
 use datafusion_proto::physical_plan::{AsExecutionPlan, DefaultPhysicalExtensionCodec};
+use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 use super::*;
 use crate::session::{Session, SessionOptions};
@@ -33,9 +35,14 @@ const TYPES: [JoinType; 10] = [
 
 const ROWS: i64 = 24_000;
 
-/// A side of so many rows, in two partitions if it is to be shuffled.
+/// A side of so many rows.
 fn side(name: &str, rows: i64, key: fn(i64) -> Option<i64>) -> Arc<dyn ExecutionPlan> {
-    let keys: ArrayRef = Arc::new((0..rows).map(key).collect::<Int64Array>());
+    side_of(name, Arc::new((0..rows).map(key).collect::<Int64Array>()))
+}
+
+/// A side with these keys.
+fn side_of(name: &str, keys: ArrayRef) -> Arc<dyn ExecutionPlan> {
+    let rows = keys.len() as i64;
     let texts = (0..rows).map(|row| (row % 11 > 0).then(|| format!("{name} of the row {row}")));
     let texts: ArrayRef = Arc::new(texts.collect::<StringViewArray>());
     let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows));
@@ -76,9 +83,12 @@ fn join(
     nulls: NullEquality,
 ) -> HashJoinExec {
     // Keys may be any expressions.
-    let key = |side: &Arc<dyn ExecutionPlan>| {
-        let twice = BinaryExpr::new(column(side, 0), Operator::Multiply, lit(2i64));
-        Arc::new(twice) as Arc<dyn PhysicalExpr>
+    let key = |side: &Arc<dyn ExecutionPlan>| match side.schema().field(0).data_type() {
+        DataType::Int64 => {
+            let twice = BinaryExpr::new(column(side, 0), Operator::Multiply, lit(2i64));
+            Arc::new(twice) as Arc<dyn PhysicalExpr>
+        }
+        _ => column(side, 0),
     };
     let on = vec![(key(&build), key(&probe))];
     let mode = PartitionMode::Partitioned;
@@ -167,6 +177,88 @@ async fn parts_give_what_the_whole_gives() {
                 assert!(!went_to_disk(&grace), "{said}");
             }
         }
+    }
+}
+
+/// The keys of a side: `rows` of so many different ones, a tenth, say, without one.
+#[derive(Debug, Clone)]
+struct Drawn {
+    rows: i64,
+    different: i64,
+    nulls: u64,
+    seed: u64,
+}
+
+impl Drawn {
+    fn keys(&self, data_type: &DataType) -> ArrayRef {
+        // SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
+        let mixed = |n: u64| {
+            let mut z = n.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            z ^ (z >> 31)
+        };
+        let key = |row: i64| {
+            let drawn = mixed(self.seed.wrapping_add(row as u64));
+            let key = (drawn >> 16) as i64 % self.different - self.different / 2;
+            (drawn % 100 >= self.nulls).then_some(key)
+        };
+        let keys: ArrayRef = Arc::new((0..self.rows).map(key).collect::<Int64Array>());
+        match data_type {
+            DataType::Int64 => keys,
+            other => cast(&cast(&keys, &DataType::Utf8).unwrap(), other).unwrap(),
+        }
+    }
+}
+
+fn drawn() -> impl Strategy<Value = Drawn> {
+    let rows = prop_oneof![1 => 0..300i64, 4 => 12_000..40_000i64];
+    let different = prop_oneof![2_000..5_000i64, 20_000..90_000i64];
+    (rows, different, 0..60u64, any::<u64>()).prop_map(|(rows, different, nulls, seed)| Drawn {
+        rows,
+        different,
+        nulls,
+        seed,
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 24,
+        rng_seed: RngSeed::Fixed(11),
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn any_join_gives_the_same_in_little_memory(
+        build in drawn(),
+        probe in drawn(),
+        join_type in prop::sample::select(TYPES.to_vec()),
+        filtered: bool,
+        nulls in prop::sample::select(vec![NullEquality::NullEqualsNothing, NullEquality::NullEqualsNull]),
+        key_type in prop::sample::select(vec![
+            DataType::Int64,
+            DataType::Utf8View,
+            DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8)),
+        ]),
+        mebibytes in 3..9usize,
+    ) {
+        let mut sides = [build, probe];
+        if nulls == NullEquality::NullEqualsNull {
+            // Each null of one side with each of the other.
+            sides.iter_mut().for_each(|side| side.nulls = u64::from(side.rows < 300));
+        }
+        let join = || {
+            let [build, probe] = &sides;
+            let filter = filtered.then(filter);
+            let build = side_of("build", build.keys(&key_type));
+            join(build, side_of("probe", probe.keys(&key_type)), join_type, filter, nulls)
+        };
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let expected = runtime.block_on(rows(Arc::new(join()), context(1 << 30)));
+        let grace: Arc<dyn ExecutionPlan> = Arc::new(in_parts(join()).unwrap());
+        let found = runtime.block_on(rows(Arc::clone(&grace), context(mebibytes << 20)));
+        prop_assert!(found == expected, "{} of {}", found.len(), expected.len());
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::joins::HashJoinExec;
 use datafusion::physical_plan::metrics::{MetricValue, MetricsSet};
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::metrics::told;
 use super::{SkewReport, Spread, decisions};
 use crate::fused::FusedExec;
+use crate::joins::GraceJoinExec;
 use crate::progress::LEFT_OUT_ROWS;
 use crate::rank::RankExec;
 
@@ -288,6 +290,11 @@ fn name(operators: &[Operator]) -> String {
     }
     if plans.clone().any(|plan| plan.is::<RankExec>()) {
         return "rank".to_owned();
+    }
+    let joins =
+        |plan: &Arc<dyn ExecutionPlan>| plan.is::<GraceJoinExec>() || plan.is::<HashJoinExec>();
+    if plans.clone().any(joins) {
+        return "join".to_owned();
     }
     match plans.any(|plan| plan.is::<DataSourceExec>()) {
         true => "read".to_owned(),

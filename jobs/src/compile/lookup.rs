@@ -192,8 +192,8 @@ impl Compiler<'_> {
         })
     }
 
-    /// The lookup in a code table, if that may take so many bytes. Whether a table fits whose keys do,
-    /// but only if attributes repeat, is found by building it.
+    /// The lookup in a code table, if that may take so many bytes. Where the keys' fewest bytes do,
+    /// building it shows: how much attributes repeat, and how long texts are, isn't known before.
     async fn fitting_table(
         &self,
         session: &Session,
@@ -202,12 +202,10 @@ impl Compiler<'_> {
         input: &Input,
         bytes: usize,
     ) -> Result<Option<TableLookup>> {
-        let most = match compiled.table_bytes {
-            TableBytes { least, .. } if least > bytes => return Ok(None),
-            TableBytes { most, .. } if most > bytes => bytes,
-            _ => usize::MAX,
-        };
-        self.in_table(session, compiled, key_name, input, most)
+        if compiled.table_bytes.least > bytes {
+            return Ok(None);
+        }
+        self.in_table(session, compiled, key_name, input, bytes)
             .await
     }
 

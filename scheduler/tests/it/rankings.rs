@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use proptest::test_runner::TestRunner;
 use rankmill_engine::{Session, SessionOptions};
@@ -21,17 +22,29 @@ fn equal_the_oracle_under_both_planners() {
         let session = Session::new(&SessionOptions::default()).unwrap();
         let work = folder.path().join(format!("{planner:?}"));
         let cluster = block_on(cluster_of_two(&session, &work, planner));
-        session.with_compute(cluster)
+        // Dimensions looked up, and joined.
+        let joining = without_tables().with_compute(Arc::clone(&cluster));
+        [session.with_compute(cluster), joining]
     });
+    let sessions = sessions.as_flattened();
     let mut runner = TestRunner::new(config(12, 3));
     let checked = runner.run(&(scenario(), layout()), |(scenario, layout)| {
         let scenario = scenario.without_order_by_percentiles();
-        for session in &sessions {
+        for session in sessions {
             check(&scenario, &layout, |job| job.on(session.clone()))?;
         }
         Ok(())
     });
     checked.unwrap();
+}
+
+/// No dimension may have a table: all are joined.
+fn without_tables() -> Session {
+    let options = SessionOptions {
+        table_bytes: Some(0),
+        ..SessionOptions::default()
+    };
+    Session::new(&options).unwrap()
 }
 
 const VISITORS: &str = "
@@ -140,6 +153,7 @@ fn short_memory_and_new_dimensions_give_the_same_rankings() {
         let session = Session::new(&SessionOptions::default()).unwrap();
         let work = folder.path().join(format!("{planner:?}"));
         let cluster = block_on(cluster_with_memory(&session, &work, planner, MEMORY));
+        let joining = without_tables().with_compute(Arc::clone(&cluster));
         let session = session.with_compute(cluster);
         let lake = Lake::new();
         for day in [0, 1] {
@@ -173,6 +187,14 @@ fn short_memory_and_new_dimensions_give_the_same_rankings() {
                     "{planner:?} {generation}"
                 );
             }
+        }
+        let job = Job::new(&lake, VISITORS).on(joining).forced();
+        let report = job.run(&[0, 1]).unwrap();
+        let mut said = report.skew.decisions.iter();
+        let joined = said.any(|said| said.contains("shuffled by key"));
+        assert!(joined || planner == Planner::Adaptive, "{:?}", report.skew);
+        for day in [0, 1] {
+            assert!(job.rows(day) == expected(day, 2), "{planner:?} joined");
         }
     }
 }

@@ -47,6 +47,8 @@ struct Builder {
     attributes: Option<Attributes>,
     numbers: Vec<usize>,
     repeated: Vec<String>,
+    /// Bytes of keys that are texts.
+    text_bytes: usize,
     /// Rows to come, as far as is known.
     expected: usize,
     /// Bytes that the table may take.
@@ -76,6 +78,7 @@ impl Builder {
             attributes,
             numbers: Vec::new(),
             repeated: Vec::new(),
+            text_bytes: 0,
             expected,
             most,
             rows: 0,
@@ -98,13 +101,14 @@ impl Builder {
         let largest = self.attributes.as_ref().map_or(1, |a| a.values.len()) + FIRST_ROW as usize;
         let largest = u32::try_from(largest)
             .map_err(|_| exec_datafusion_err!("a dimension has too many different attributes"))?;
-        self.check_size(self.keys.table_size())?;
+        self.check_size(self.keys.table_size() + self.text_bytes)?;
         let numbered = |n: &usize| *n as u32 + FIRST_ROW;
         if let Keys::Texts(known) = &mut self.keys {
             let numbers = self.numbers.iter().map(numbered);
             let keys = cast(batch.column(0), &DataType::Utf8View)?;
             let keys: &StringViewArray = keys.as_string_view();
             for (key, number) in keys.iter().zip(numbers) {
+                self.text_bytes += key.map_or(0, str::len);
                 if let Some(key) = key
                     && known.insert(key.into(), number).is_some()
                     && self.repeated.len() < EXAMPLES

@@ -150,7 +150,12 @@ mod tests {
 
     /// A dimension of so many texts.
     fn plan(rows: i64) -> Arc<dyn ExecutionPlan> {
-        let keys = (0..rows).map(|key| Some(format!("key {key}")));
+        plan_of_texts(rows, 1)
+    }
+
+    /// The same of texts of so many bytes at least.
+    fn plan_of_texts(rows: i64, bytes: usize) -> Arc<dyn ExecutionPlan> {
+        let keys = (0..rows).map(|key| Some(format!("key {key:0bytes$}")));
         let keys: ArrayRef = Arc::new(keys.collect::<StringArray>());
         let homes: ArrayRef = Arc::new((0..rows).map(|key| key % 10).collect::<Int64Array>());
         let batch = RecordBatch::try_from_iter(vec![("key", keys), ("home", homes)]).unwrap();
@@ -195,6 +200,21 @@ mod tests {
         let table = dimension("too large", &plan(200_000), 0, usize::MAX, &context).await;
         assert!(table.unwrap().size > 1 << 20);
         assert_eq!(context.memory_pool().reserved(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_table_that_may_not_be_so_large_is_given_up() {
+        let session = Session::new(&SessionOptions::default()).unwrap();
+        let context = session.context().task_ctx();
+        let plan = plan_of_texts(5_000, 500);
+        let build = async |most| dimension("bounded", &plan, 0, most, &context).await;
+        let error = build(1 << 20).await.unwrap_err();
+        let DataFusionError::External(error) = error else {
+            panic!("{error}");
+        };
+        assert!(error.is::<crate::fused::dimension::TooLarge>(), "{error}");
+        // Whoever has room for it gets it.
+        assert!(build(16 << 20).await.unwrap().size > 5_000 * 500);
     }
 
     #[tokio::test]

@@ -50,13 +50,15 @@ pub async fn with_known_keys(session: &Session, plan: LogicalPlan) -> Result<Log
         let too_large = match decided {
             Some((_, _, too_large)) => *too_large,
             None => {
-                let too_large = Some(bytes).filter(|bytes| *bytes > bytes_left);
+                let unique = match bytes > bytes_left {
+                    true => None,
+                    false => is_unique(session, table, column, bytes_left).await,
+                };
+                let too_large = unique.is_none().then_some(bytes);
                 seen.push((identity, column.clone(), too_large));
-                if too_large.is_none() {
+                if let Some(unique) = unique {
                     bytes_left -= bytes;
-                    if is_unique(session, table, column).await {
-                        known.push(Known::unique((table.clone(), column.clone())));
-                    }
+                    known.extend(unique.then(|| Known::unique((table.clone(), column.clone()))));
                 }
                 too_large
             }
@@ -190,19 +192,27 @@ fn key_bytes(table: &SourceTable, column: &str) -> Option<usize> {
     Some(table_bytes(key, rows, table.range(column).as_ref()).most)
 }
 
-async fn is_unique(session: &Session, table: &SourceTable, column: &str) -> bool {
+/// Whether no key occurs twice; none if their table takes more than `most` bytes.
+async fn is_unique(
+    session: &Session,
+    table: &SourceTable,
+    column: &str,
+    most: usize,
+) -> Option<bool> {
     let name = Column::new_unqualified(column);
     let key = Expr::Column(name.clone());
     let keys = LogicalPlanBuilder::scan("keys", provider_as_source(Arc::new(table.clone())), None)
         .and_then(|scan| scan.project([key.clone()]))
         .and_then(LogicalPlanBuilder::build);
     let Ok(keys) = keys else {
-        return false;
+        return Some(false);
     };
     let cache_key = format!("{} {}", table.identity(), keys.display_indent());
     let rows = table.rows().unwrap_or(0) as usize;
-    let keys = table_keys(session, &cache_key, &keys, rows, usize::MAX).await;
-    keys.is_ok_and(|keys| keys.is_some_and(|keys| keys.repeated.is_empty()))
+    match table_keys(session, &cache_key, &keys, rows, most).await {
+        Ok(keys) => keys.map(|keys| keys.repeated.is_empty()),
+        Err(_) => Some(false),
+    }
 }
 
 /// The tables that a plan reads.
