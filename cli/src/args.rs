@@ -46,8 +46,8 @@ pub(crate) struct Global {
     /// Threads to compute with [default: one for each processor].
     #[arg(long, global = true, env = "RANKMILL_THREADS")]
     pub(crate) threads: Option<std::num::NonZeroUsize>,
-    /// Memory that the process may take before sorts, joins and aggregations go to disk, such as 1GiB;
-    /// of an executor, what its tasks may hold [default: no limit].
+    /// Memory that the process may take before sorts, joins and aggregations go to disk, such as 1GiB
+    /// [default: no limit; of an executor, that its tasks hold no more than 70 % of the machine's].
     #[arg(long, global = true, env = "RANKMILL_MEMORY", value_parser = parse_bytes)]
     pub(crate) memory: Option<u64>,
     /// Says more on stderr; twice for details.

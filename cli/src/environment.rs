@@ -87,18 +87,18 @@ impl Environment {
     }
 
     pub(crate) fn session_options(&self) -> anyhow::Result<SessionOptions> {
-        let memory_bytes = match self.memory_bytes {
-            Some(bytes) => {
-                let bytes = usize::try_from(bytes).context("--memory")?;
-                Some(operator_bytes(bytes, self.threads))
-            }
-            None => None,
-        };
         Ok(SessionOptions {
             threads: Some(self.threads),
-            memory_bytes,
+            memory_bytes: self.operator_bytes(self.threads)?,
             ..SessionOptions::default()
         })
+    }
+
+    /// What of `--memory` is left for operators in so many threads; none if there is no limit.
+    pub(crate) fn operator_bytes(&self, threads: usize) -> anyhow::Result<Option<usize>> {
+        let bytes = self.memory_bytes.map(usize::try_from).transpose();
+        let bytes = bytes.context("--memory")?;
+        Ok(bytes.map(|bytes| operator_bytes(bytes, threads)))
     }
 
     /// The options that a process started by this one is to have too.

@@ -482,12 +482,8 @@ mod tests {
             assert!(rows > 0 && bytes >= 8 * rows, "{exchanged:?}");
         }
         // As between DataFusion's own operators.
-        let [partial, rest @ ..] = &datafusions.stages[..] else {
-            panic!("{datafusions:?}");
-        };
-        assert_eq!(of(partial), (27_000, 0));
-        assert!(!rest.is_empty());
-        for stage in rest {
+        assert!(datafusions.stages.len() > 1, "{datafusions:?}");
+        for stage in &datafusions.stages[1..] {
             let (rows, bytes) = of(stage);
             assert!(rows > 0 && bytes >= 8 * rows, "{datafusions:?}");
         }

@@ -101,20 +101,27 @@ impl Bench {
     }
 
     /// The dimension of [`Self::lookups`] joined, as one that is too large for a table: its most
-    /// frequent key known and not.
+    /// frequent key known and not, and with a part of the memory that its rows take.
     fn joins(&self, criterion: &mut Criterion, sizes: &rows::Sizes) -> anyhow::Result<()> {
         let mut group = group(criterion, "join", sizes.rows);
         let hottest = ScalarValue::Int64(Some(0));
-        for (name, hot) in [("hot key known", vec![hottest]), ("not known", Vec::new())] {
-            let log = self.table("log")?.select_columns(&["sparse", "item"])?;
-            let users = self.table("users")?;
+        let threads = std::thread::available_parallelism()?.get();
+        let short = Self::with_memory(threads, Some((16 * sizes.rows).max(8 << 20)))?;
+        rows::register(&short.session, sizes.rows)?;
+        for (name, hot, bench) in [
+            ("hot key known", vec![hottest], self),
+            ("not known", Vec::new(), self),
+            ("on disk", Vec::new(), &short),
+        ] {
+            let log = bench.table("log")?.select_columns(&["sparse", "item"])?;
+            let users = bench.table("users")?;
             let users = users.select(vec![column("sparse").alias("key"), column("region")])?;
             let (log, users) = (log.into_unoptimized_plan(), users.into_unoptimized_plan());
             let keys = (column("sparse"), Column::from_name("key"));
             let join = SaltedJoinNode::try_new(log, users, keys, hot, 0)?;
-            let joined = DataFrame::new(self.session.context().state(), join.into_plan());
-            let plan = self.aggregation(joined, &["region"], None, &["count(*)"])?;
-            self.measure(&mut group, name, &plan)?;
+            let joined = DataFrame::new(bench.session.context().state(), join.into_plan());
+            let plan = bench.aggregation(joined, &["region"], None, &["count(*)"])?;
+            bench.measure(&mut group, name, &plan)?;
         }
         group.finish();
         Ok(())

@@ -1,5 +1,6 @@
 //! `rankmill executor`: computes for a scheduler.
 
+use rankmill_engine::SessionOptions;
 use rankmill_executor::{Options, Stopped, run_until};
 
 use crate::args::ExecutorArgs;
@@ -10,20 +11,19 @@ use crate::nodes::{Stop, start_anew, warn_of_open_ports};
 pub(crate) async fn run(environment: &Environment, args: &ExecutorArgs) -> anyhow::Result<u8> {
     let stop = Stop::new(args.until_stdin_ends)?;
     warn_of_open_ports(args.bind, &args.node_tls);
-    let session = environment.session_options()?;
+    let slots = args.slots.map_or(environment.threads, |slots| slots.get());
     let options = Options {
         schedulers: args.scheduler.clone(),
         bind: args.bind,
         advertise: args.advertise.clone(),
         port: args.port,
         grpc_port: args.grpc_port,
-        slots: args.slots.map_or(environment.threads, |slots| slots.get()),
-        // Of its tasks, by its slots: the rest of the machine is not this process's alone.
-        memory_bytes: environment.memory_bytes(),
+        slots,
+        memory_bytes: environment.operator_bytes(slots)?.map(|bytes| bytes as u64),
         work_dir: args.work_dir.clone(),
         tls: args.node_tls.files(),
         drain_timeout: args.drain_timeout,
-        retry: session.retry,
+        retry: SessionOptions::default().retry,
         workers: generator::workers(),
     };
     let run = |shutdown| Box::pin(run_until(options, shutdown));

@@ -45,9 +45,9 @@ use crate::operator::rows_bytes;
 use crate::session::Distributed;
 use crate::skew::{INPUT_BYTES, note};
 
-/// A task sets aside one of so many parts of what it has of the memory; the rest is for other joins
-/// and what comes after them.
-const JOIN_SHARE: usize = 3;
+/// A task sets aside one of so many parts of what it has of the memory that is left; the rest is for
+/// other joins and what comes after them.
+const JOIN_SHARE: usize = 4;
 /// The least with which a task joins.
 const LEAST_BYTES: usize = 1 << 20;
 /// What DataFusion's hash table takes for a row besides the row itself: a slot of 16 bytes, of which
@@ -363,16 +363,14 @@ struct Share {
 }
 
 impl Share {
-    /// Sets memory aside for the whole join: an even share, or of what is left, where other joins of a
-    /// plan have taken theirs, half of it; less where that isn't there. Tables of dimensions that nobody
-    /// uses give way.
+    /// Sets memory aside for the whole join: a share of what is left, as other joins of a plan have
+    /// taken theirs; less where that isn't there. Tables of dimensions that nobody uses give way.
     fn set_aside(self, reservation: &MemoryReservation, pool: &dyn MemoryPool) -> Result<usize> {
-        let even = self.bytes / (JOIN_SHARE * self.tasks);
-        let left = || self.bytes.saturating_sub(pool.reserved()) / (2 * self.tasks);
-        if left() < even {
+        let left = || self.bytes.saturating_sub(pool.reserved()) / (JOIN_SHARE * self.tasks);
+        if pool.reserved() > 0 {
             forget_unused(0);
         }
-        let mut bytes = even.min(left()).max(LEAST_BYTES);
+        let mut bytes = left().max(LEAST_BYTES);
         loop {
             match reservation.try_grow(bytes) {
                 Ok(()) => return Ok(bytes),

@@ -2,7 +2,6 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use proptest::test_runner::TestRunner;
 use rankmill_engine::{Session, SessionOptions};
@@ -23,7 +22,7 @@ fn equal_the_oracle_under_both_planners() {
         let work = folder.path().join(format!("{planner:?}"));
         let cluster = block_on(cluster_of_two(&session, &work, planner));
         // Dimensions looked up, and joined.
-        let joining = without_tables().with_compute(Arc::clone(&cluster));
+        let joining = without_tables().with_compute(cluster.clone());
         [session.with_compute(cluster), joining]
     });
     let sessions = sessions.as_flattened();
@@ -153,7 +152,7 @@ fn short_memory_and_new_dimensions_give_the_same_rankings() {
         let session = Session::new(&SessionOptions::default()).unwrap();
         let work = folder.path().join(format!("{planner:?}"));
         let cluster = block_on(cluster_with_memory(&session, &work, planner, MEMORY));
-        let joining = without_tables().with_compute(Arc::clone(&cluster));
+        let joining = without_tables().with_compute(cluster.clone());
         let session = session.with_compute(cluster);
         let lake = Lake::new();
         for day in [0, 1] {

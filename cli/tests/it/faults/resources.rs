@@ -83,7 +83,7 @@ output: { path: "{lake}/rankings/hungry/", key: [action] }
 fn little_memory() {
     let topology = Topology::new(&[("RANKMILL_LOCAL_STANDBY", "0")]);
     topology.start(&["scheduler"]);
-    topology.start_with(&["executor-1"], &[("RANKMILL_MEMORY", "16MiB")]);
+    topology.start_with(&["executor-1"], &[("RANKMILL_MEMORY", "64MiB")]);
     let (_folder, hungry) = written(HUNGRY);
     topology.apply(&[&hungry]);
     let id = topology.submit("hungry", &DAYS[..1], &[]);

@@ -218,6 +218,7 @@ impl Builder {
     }
 
     fn finish(mut self, schema: &SchemaRef) -> Result<Dimension> {
+        self.check_size(self.keys.table_size() + self.text_bytes)?;
         let columns: Vec<usize> = (1..schema.fields().len()).collect();
         let attributes = Arc::new(schema.project(&columns)?);
         let attributes = match &mut self.attributes {
