@@ -146,15 +146,14 @@ output: { path: "{lake}/rankings/sessions/", key: [action] }
 
 #[test]
 fn a_full_disk_of_temporary_files_leaves_the_previous_ranking() {
-    for (spec, says) in [
-        (MANY_GROUPS, "groups went to disk"),
-        (WIDE_JOIN, "written to disk"),
-    ] {
-        without_room_for_temporary_files(spec, says);
-    }
+    let no_space = "No space left on device";
+    let folder = "folder for temporary files";
+    without_room_for_temporary_files(MANY_GROUPS, "groups went to disk", &[folder, no_space]);
+    // Of a join what DataFusion exchanges goes to disk too, and doesn't say where.
+    without_room_for_temporary_files(WIDE_JOIN, "written to disk", &[no_space]);
 }
 
-fn without_room_for_temporary_files(spec: &str, says: &str) {
+fn without_room_for_temporary_files(spec: &str, says: &str, words: &[&str]) {
     let Some(disk) = SmallDisk::mount("small-temporary-disk", 1 << 20) else {
         println!("skipped: mounting a small file system is not permitted here");
         return;
@@ -171,10 +170,7 @@ fn without_room_for_temporary_files(spec: &str, says: &str) {
     let published = || lake.published("sessions", DATE).unwrap();
     let before = published();
     let full = lake.command(&short).env("TMPDIR", &disk.0).output();
-    Outcome::of(&short, full.unwrap()).fails(
-        FAILED,
-        &["folder for temporary files", "No space left on device"],
-    );
+    Outcome::of(&short, full.unwrap()).fails(FAILED, words);
     assert_eq!(published().generation, 1);
     // What was there of the temporary files is gone.
     assert_eq!(std::fs::read_dir(&disk.0).unwrap().count(), 0);

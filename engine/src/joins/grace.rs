@@ -34,7 +34,7 @@ use datafusion::physical_plan::statistics::ChildStats;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties,
+    DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, ExecutionPlanProperties,
     InputDistributionRequirements, PlanProperties, SendableRecordBatchStream, StatisticsArgs,
 };
 use futures::{StreamExt, TryStreamExt, stream};
@@ -42,6 +42,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use super::parts::{Cut, Keys, PartWriter, WrittenPart, compact};
 use crate::fused::forget_unused;
 use crate::operator::rows_bytes;
+use crate::salted::is_salt;
 use crate::session::Distributed;
 use crate::skew::{INPUT_BYTES, note};
 
@@ -146,7 +147,17 @@ impl ExecutionPlan for GraceJoinExec {
     }
 
     fn input_distribution_requirements(&self) -> InputDistributionRequirements {
-        self.join.input_distribution_requirements()
+        let on = self.join.on();
+        if !on.iter().any(|(build, _)| is_salt(build)) {
+            return self.join.input_distribution_requirements();
+        }
+        // Both sides are always exchanged for it, into as many partitions. Ballista's adaptive planner
+        // knows DataFusion's joins by their types, and doesn't see that of another's sides.
+        let (build, probe) = on.iter().cloned().unzip();
+        InputDistributionRequirements::new(vec![
+            Distribution::KeyPartitioned(build),
+            Distribution::KeyPartitioned(probe),
+        ])
     }
 
     fn apply_expressions(
