@@ -8,7 +8,7 @@
 //! ([`hot_keys`](crate::skew::hot_keys)); a key that was missed costs time, never a wrong result.
 //!
 //! A task hashes its rows of the dimension. Where they don't fit the memory, both sides go to disk and
-//! are joined part by part ([`joins`](crate::joins)).
+//! are joined part by part (`joins`).
 
 mod exec;
 mod node;

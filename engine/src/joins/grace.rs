@@ -445,16 +445,19 @@ impl Parts {
     /// Whether nothing can come of it: neither side has rows, or only one whose rows come to nothing
     /// without a match.
     fn is_empty(&self, join_type: JoinType) -> bool {
-        let of_build = matches!(
-            join_type,
-            JoinType::Left | JoinType::LeftAnti | JoinType::LeftMark | JoinType::Full
-        );
-        let of_probe = matches!(
-            join_type,
-            JoinType::Right | JoinType::RightAnti | JoinType::RightMark | JoinType::Full
-        );
         let (build, probe) = (self.build.rows() > 0, self.probe.rows() > 0);
-        !(build && probe || build && of_build || probe && of_probe)
+        let matched = build && probe;
+        let of_build = build
+            && matches!(
+                join_type,
+                JoinType::Left | JoinType::LeftAnti | JoinType::LeftMark | JoinType::Full
+            );
+        let of_probe = probe
+            && matches!(
+                join_type,
+                JoinType::Right | JoinType::RightAnti | JoinType::RightMark | JoinType::Full
+            );
+        !(matched || of_build || of_probe)
     }
 }
 
