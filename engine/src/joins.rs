@@ -3,6 +3,7 @@
 
 mod grace;
 mod parts;
+mod task;
 #[cfg(test)]
 mod tests;
 pub(crate) mod wire;
@@ -13,7 +14,7 @@ use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
-use datafusion::physical_plan::joins::{HashJoinExec, PartitionMode};
+use datafusion::physical_plan::joins::HashJoinExec;
 use datafusion::physical_plan::statistics::StatisticsContext;
 use datafusion::physical_plan::{ExecutionPlan, StatisticsArgs};
 use datafusion::prelude::SessionConfig;
@@ -32,15 +33,20 @@ const OUT_OF_MEMORY: [&str; 2] = ["Resources exhausted", "ResourcesExhausted"];
 /// several partitions only.
 pub fn joins_in_parts(config: SessionConfig) -> SessionConfig {
     let partitions = config.target_partitions().max(2);
-    let mut config = config.with_target_partitions(partitions);
+    without_shared_tables(config.with_target_partitions(partitions))
+}
+
+/// A configuration under which no hash table is shared by all tasks: joins are over partitions of both
+/// sides.
+pub fn without_shared_tables(config: SessionConfig) -> SessionConfig {
+    let mut config = config;
     let optimizer = &mut config.options_mut().optimizer;
     optimizer.hash_join_single_partition_threshold = 0;
     optimizer.hash_join_single_partition_threshold_rows = 0;
     config
 }
 
-/// Whether no hash table is shared by all tasks: under [`joins_in_parts`], and where a cluster can't
-/// collect a side.
+/// Whether a configuration is [`without_shared_tables`].
 fn are_in_parts(config: &ConfigOptions) -> bool {
     let optimizer = &config.optimizer;
     optimizer.hash_join_single_partition_threshold == 0
@@ -66,8 +72,7 @@ pub(crate) fn in_parts(join: HashJoinExec) -> Result<GraceJoinExec> {
     GraceJoinExec::try_new(join, rows.unwrap_or(0))
 }
 
-/// Puts `GraceJoinExec` in the place of partitioned hash joins under [`joins_in_parts`]. Stands
-/// before the rule that sees to orders, as a hash join keeps that of its probe side.
+/// Puts `GraceJoinExec` in the place of hash joins [`without_shared_tables`]. Stands before the rule that sees to orders, as a hash join keeps that of its probe side.
 #[derive(Debug, Default)]
 pub(crate) struct JoinsInParts;
 
@@ -81,7 +86,7 @@ impl PhysicalOptimizerRule for JoinsInParts {
             return Ok(plan);
         }
         let replaced = plan.transform_up(|node| match node.downcast_ref::<HashJoinExec>() {
-            Some(join) if goes_in_parts(join) => {
+            Some(join) if GraceJoinExec::takes(join) => {
                 let join = in_parts(join.builder().build()?)?;
                 Ok(Transformed::yes(Arc::new(join) as _))
             }
@@ -97,8 +102,4 @@ impl PhysicalOptimizerRule for JoinsInParts {
     fn schema_check(&self) -> bool {
         true
     }
-}
-
-fn goes_in_parts(join: &HashJoinExec) -> bool {
-    *join.partition_mode() == PartitionMode::Partitioned && !join.null_aware
 }

@@ -27,7 +27,9 @@ pub mod work;
 
 pub use compute::{Compute, Computed, Embedded};
 pub use error::{ClusterFault, Error, Result, store_error_is_transient};
-pub use joins::{JOINS_IN_PARTS, has_hash_join, is_out_of_memory, joins_in_parts};
+pub use joins::{
+    JOINS_IN_PARTS, has_hash_join, is_out_of_memory, joins_in_parts, without_shared_tables,
+};
 pub use location::Location;
 pub use progress::{LEFT_OUT_ROWS, ScanProgress, scan_bytes, scan_progress};
 pub use session::{Distributed, Session, SessionOptions};

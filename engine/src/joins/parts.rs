@@ -81,10 +81,12 @@ impl Keys {
         create_hashes(&keys, REPARTITION_RANDOM_STATE.random_state(), hashes)?;
         if self.spread_nulls {
             for nulls in keys.iter().filter_map(|key| key.logical_nulls()) {
-                let rows = (!nulls.inner()).set_indices().collect::<Vec<_>>();
+                let is_null = !nulls.inner();
                 // Numbers far apart in all of their high bits (Knuth's multiplicative hashing).
-                rows.into_iter()
-                    .for_each(|row| hashes[row] = (row as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+                let spread = |row: usize| (row as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                is_null
+                    .set_indices()
+                    .for_each(|row| hashes[row] = spread(row));
             }
         }
         Ok(())

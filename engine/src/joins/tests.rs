@@ -12,6 +12,7 @@ use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{BinaryExpr, Column, lit};
 use datafusion::physical_plan::displayable;
+use datafusion::physical_plan::joins::PartitionMode;
 use datafusion::physical_plan::joins::utils::{ColumnIndex, JoinFilter};
 use datafusion_proto::physical_plan::{AsExecutionPlan, DefaultPhysicalExtensionCodec};
 use proptest::prelude::*;

@@ -86,7 +86,7 @@ impl Compiler<'_> {
             let table = input.open(session, self.job, dates).await?;
             let compiled = self.lookup(&done.log, i, lookup, input, table)?;
             let key_name = lookup.on.dimension();
-            let table = self.fitting_table(session, &compiled, key_name, input, table_bytes);
+            let table = self.in_table(session, &compiled, key_name, input, table_bytes);
             let unmatched = if let Some(table) = table.await? {
                 table_bytes = table_bytes.saturating_sub(table.bytes);
                 let at = done.lookups.len();
@@ -192,25 +192,9 @@ impl Compiler<'_> {
         })
     }
 
-    /// The lookup in a code table, if that may take so many bytes. Where the keys' fewest bytes do,
-    /// building it shows: how much attributes repeat, and how long texts are, isn't known before.
-    async fn fitting_table(
-        &self,
-        session: &Session,
-        compiled: &CompiledLookup,
-        key_name: &str,
-        input: &Input,
-        bytes: usize,
-    ) -> Result<Option<TableLookup>> {
-        if compiled.table_bytes.least > bytes {
-            return Ok(None);
-        }
-        self.in_table(session, compiled, key_name, input, bytes)
-            .await
-    }
-
     /// A lookup in a code table, which is built now if this process doesn't have it yet; none if it
-    /// takes more than `most` bytes.
+    /// takes more than `most` bytes. Where the keys' fewest bytes don't, building it shows: how much
+    /// attributes repeat, and how long texts are, isn't known before.
     async fn in_table(
         &self,
         session: &Session,
@@ -219,6 +203,9 @@ impl Compiler<'_> {
         input: &Input,
         most: usize,
     ) -> Result<Option<TableLookup>> {
+        if compiled.table_bytes.least > most {
+            return Ok(None);
+        }
         let rows = compiled.rows;
         let dimension = compiled.dimension.clone().into_unoptimized_plan();
         let cache_key = format!("{} {}", input.identity(), dimension.display_indent());

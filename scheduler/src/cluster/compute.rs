@@ -20,6 +20,7 @@ use rankmill_engine::skew::{SkewReport, decisions};
 use rankmill_engine::{
     ClusterFault, Compute, Computed, Embedded, Error, JOINS_IN_PARTS, LEFT_OUT_ROWS, Result,
     ScanProgress, Session, has_hash_join, is_out_of_memory, joins_in_parts, scan_bytes,
+    without_shared_tables,
 };
 
 use super::collect::{FetchError, fetch};
@@ -339,16 +340,7 @@ fn partitions(slots: usize, least_per_slot: usize, bytes: u64) -> usize {
 
 /// Joins over partitions of both sides only.
 fn without_collected_sides(config: SessionConfig) -> SessionConfig {
-    config
-        .set_u64(
-            "datafusion.optimizer.hash_join_single_partition_threshold",
-            0,
-        )
-        .set_u64(
-            "datafusion.optimizer.hash_join_single_partition_threshold_rows",
-            0,
-        )
-        .set_usize("ballista.optimizer.broadcast_join_threshold_bytes", 0)
+    without_shared_tables(config).set_usize("ballista.optimizer.broadcast_join_threshold_bytes", 0)
 }
 
 /// Executors with a running task, or with the output of a stage whose readers have not ended.
